@@ -1,0 +1,259 @@
+//! The arithmetic of one budget: when each phase of a stop must have ended.
+//!
+//! The budget `B` is the whole time from the request on. Two phases have a reserve that earlier ones cannot eat:
+//!
+//! ```text
+//! 0            traffic            B-K-F-T         T       B-K-F    F    B-K  K   B
+//! ├─ Deregister ─┼─ Settle ─┼─ Drain ─┼───── Terminate ─────┼─ Flush ─┼─ Kill ─┤
+//! ```
+//!
+//! * `K = min(500 ms, B/10)` for killing, reaping and reporting, but only where we do that ourselves inside the
+//!   budget (init). An engine kills by itself at `B`, so there `K` is zero.
+//! * `F`: what the flush asks for, at most `B/5`; zero if there is nothing to flush.
+//! * `T = max(min(2 s, B/2), 3B/10)` for Terminate.
+//! * Deregister, Settle and Drain share the rest; Deregister gets at most a third of it and at most 2 s.
+//!
+//! What a phase does not use goes to the later ones.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Policy, Timeout};
+
+/// How long a flush or the reaping is attempted when the budget has no time left for it.
+pub const AT_LEAST: Duration = Duration::from_millis(100);
+
+/// How long the kernel gets to end a process after SIGKILL before we say that it does not, as dockerd does.
+pub const GIVE_UP: Duration = Duration::from_secs(10);
+
+/// Everything a [`Sequence`](crate::sequence::Sequence) needs to know. Pure data: it can be printed before it is
+/// carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Plan {
+    /// Signal, budget and what comes after, each with its source.
+    pub policy: Policy,
+    /// What there is to do besides sending the signal.
+    pub work: Work,
+    /// When each phase must have ended.
+    pub ends: Ends,
+}
+
+impl Plan {
+    /// Lays `work` out over the budget of `policy`.
+    pub fn new(policy: Policy, work: Work) -> Self {
+        let ends = Ends::new(policy.timeout.value, &work);
+        Self { policy, work, ends }
+    }
+}
+
+/// What there is to do in a stop besides sending the signal. The default is docker's stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Work {
+    /// Is the instance registered anywhere?
+    pub deregister: bool,
+    /// Wait until traffic has stopped coming?
+    pub settle: Option<Settle>,
+    /// Finish what is in flight, and what happens to new connections meanwhile?
+    pub drain: Option<NewConnections>,
+    /// How long making data durable may take; zero if there is nothing to flush.
+    pub flush: Duration,
+    /// Who gets the signal, and who kills.
+    pub reach: Reach,
+    /// How long a restarted program may take until it is ready.
+    pub ready: Duration,
+}
+
+/// How Settle ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Settle {
+    /// No new connection for this long: traffic has stopped.
+    pub quiet: Duration,
+    /// Wait at most this long.
+    pub at_most: Duration,
+}
+
+/// What happens to a connection that arrives during Drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NewConnections {
+    /// It is kept waiting for the restarted program.
+    Hold,
+    /// It is reset, so that a load balancer turns to another instance at once.
+    Refuse,
+    /// It is served.
+    Serve,
+}
+
+/// Who gets the stop signal, and who kills.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// Only the main process; whatever it leaves behind ends with it (a PID namespace, an engine). The kill
+    /// comes when the whole budget is used.
+    #[default]
+    Main,
+    /// The main process first, then every descendant that it leaves behind. We kill, reap and report ourselves,
+    /// inside the budget: what an init does.
+    Family,
+}
+
+/// When each phase must have ended, as time since the request; `None` where it never must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ends {
+    /// Deregister.
+    pub deregister: Option<Duration>,
+    /// Settle and Drain: `B − K − F − T`.
+    pub traffic: Option<Duration>,
+    /// The main process's share of Terminate, after which the rest of the family gets its signal too.
+    pub main: Option<Duration>,
+    /// Terminate: `B − K − F`.
+    pub terminate: Option<Duration>,
+    /// Flush; and from here on everything left is killed: `B − K`.
+    pub kill: Option<Duration>,
+    /// Whatever survived SIGKILL until then is reported as not killable.
+    pub give_up: Option<Duration>,
+}
+
+impl Ends {
+    /// The ends of all phases for this budget.
+    pub fn new(budget: Timeout, work: &Work) -> Self {
+        let Some(b) = budget.limit() else {
+            return Self {
+                deregister: None,
+                traffic: None,
+                main: None,
+                terminate: None,
+                kill: None,
+                give_up: None,
+            };
+        };
+        let k = match work.reach {
+            Reach::Main => Duration::ZERO,
+            Reach::Family => (b / 10).min(Duration::from_millis(500)),
+        };
+        let f = work.flush.min(b / 5);
+        let t = (b / 2).min(Duration::from_secs(2)).max(b / 10 * 3);
+
+        let kill = b - k;
+        let terminate = kill - f;
+        let traffic = terminate.saturating_sub(t);
+        let deregister = (traffic / 3).min(Duration::from_secs(2));
+        // The family needs time of its own after main: three tenths of what Terminate is sure to have.
+        let main = match work.reach {
+            Reach::Main => terminate,
+            Reach::Family => terminate - (terminate - traffic) / 10 * 3,
+        };
+        let give_up = match work.reach {
+            Reach::Main => kill + GIVE_UP,
+            Reach::Family => b.max(kill + AT_LEAST),
+        };
+        Self {
+            deregister: Some(deregister),
+            traffic: Some(traffic),
+            main: Some(main),
+            terminate: Some(terminate),
+            kill: Some(kill),
+            give_up: Some(give_up),
+        }
+    }
+
+    /// The same ends counted from `origin` instead of zero.
+    pub(crate) fn from_origin(self, origin: Duration) -> Self {
+        let shift = |end: Option<Duration>| end.map(|end| origin.saturating_add(end));
+        Self {
+            deregister: shift(self.deregister),
+            traffic: shift(self.traffic),
+            main: shift(self.main),
+            terminate: shift(self.terminate),
+            kill: shift(self.kill),
+            give_up: shift(self.give_up),
+        }
+    }
+
+    /// The earlier of each two ends: a further request may shorten a stop, never prolong it.
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        Self {
+            deregister: earlier(self.deregister, other.deregister),
+            traffic: earlier(self.traffic, other.traffic),
+            main: earlier(self.main, other.main),
+            terminate: earlier(self.terminate, other.terminate),
+            kill: earlier(self.kill, other.kill),
+            give_up: earlier(self.give_up, other.give_up),
+        }
+    }
+}
+
+/// The earlier of two times, where `None` is never.
+pub(crate) fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(budget: Duration, work: &Work) -> [Duration; 6] {
+        let e = Ends::new(Timeout::After(budget), work);
+        [e.deregister, e.traffic, e.main, e.terminate, e.kill, e.give_up]
+            .map(|end| end.expect("a limited budget"))
+    }
+
+    fn init(flush: Duration) -> Work {
+        Work { flush, reach: Reach::Family, ..Work::default() }
+    }
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn dockers_default_gives_terminate_three_seconds_of_its_own() {
+        // T = max(min(2 s, 5 s), 3 s), nothing reserved for flush or kill.
+        assert_eq!(
+            ends(ms(10_000), &Work::default()),
+            [ms(2_000), ms(7_000), ms(10_000), ms(10_000), ms(10_000), ms(20_000)]
+        );
+    }
+
+    #[test]
+    fn init_keeps_time_to_flush_kill_and_report_inside_the_budget() {
+        // K = 500 ms, F = 1 s, T = 3 s; main's share is 7/10 of T.
+        assert_eq!(
+            ends(ms(10_000), &init(ms(1_000))),
+            [ms(5_500) / 3, ms(5_500), ms(7_600), ms(8_500), ms(9_500), ms(10_000)]
+        );
+    }
+
+    #[test]
+    fn no_time_means_signal_and_kill_at_once() {
+        assert_eq!(ends(ms(0), &Work::default())[..5], [ms(0); 5]);
+    }
+
+    #[test]
+    fn without_a_deadline_nothing_ever_ends_by_time() {
+        let e = Ends::new(Timeout::Never, &Work::default());
+        assert_eq!([e.deregister, e.traffic, e.main, e.terminate, e.kill, e.give_up], [None; 6]);
+    }
+
+    #[test]
+    fn phases_end_in_their_order_for_every_budget() {
+        for reach in [Reach::Main, Reach::Family] {
+            for flush in [0, 1, 50, 1_000, 60_000] {
+                for budget in (0..200).chain((200..100_000).step_by(333)).chain([3_600_000]) {
+                    let b = ms(budget);
+                    let work = Work { flush: ms(flush), reach, ..Work::default() };
+                    let all = ends(b, &work);
+                    assert!(all.is_sorted(), "{b:?} {work:?}: {all:?}");
+                    let [deregister, traffic, _, terminate, kill, _] = all;
+                    assert!(kill <= b && deregister <= ms(2_000) && deregister <= traffic);
+                    // Terminate is sure of a third of a short budget and of 2 s of a long one, minus what others reserve.
+                    assert!(terminate - traffic >= (b / 10 * 2).min(ms(2_000)), "{b:?} {work:?}: {all:?}");
+                    assert!(kill - terminate <= b / 5);
+                }
+            }
+        }
+    }
+}

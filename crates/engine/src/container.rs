@@ -1,0 +1,124 @@
+//! What every engine can say about a container.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use gracefully_core::policy::Settings;
+use gracefully_core::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+/// A container as it was when the engine was asked.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// 64 hexadecimal digits; for a process its PID.
+    pub id: String,
+    /// The name without a leading slash.
+    pub name: String,
+    /// The image; for the local engine the root directory, for a process its executable.
+    pub image: String,
+    /// What runs as PID 1.
+    pub command: Vec<String>,
+    /// What it is doing.
+    pub state: State,
+    /// `healthy`, `unhealthy` or `starting`, if it has a health check and runs.
+    pub health: Option<String>,
+    /// When it was created.
+    pub created: Option<SystemTime>,
+    /// When it was last started.
+    pub started: Option<SystemTime>,
+    /// When it last ended.
+    pub finished: Option<SystemTime>,
+    /// Its last exit code; `None` if it never ended or nobody knows.
+    pub exit_code: Option<i64>,
+    /// The main process as its host numbers it, while it runs.
+    pub pid: Option<u32>,
+    /// Published ports, as `docker ps` shows them.
+    pub ports: String,
+    /// Stop signal and stop timeout, as configured.
+    pub settings: Settings,
+    /// Whether it is removed when it ends.
+    pub auto_remove: bool,
+    /// Something to tell the user: "monitor lost", for instance.
+    pub note: Option<String>,
+}
+
+/// What a container is doing, in docker's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Never started.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen by `docker pause`.
+    Paused,
+    /// Ended, and waiting to be started again by the restart policy.
+    Restarting,
+    /// Being removed.
+    Removing,
+    /// Ended.
+    Exited,
+    /// Could not be removed.
+    Dead,
+}
+
+impl State {
+    /// Is there something to stop: a process, or a restart that is due?
+    pub fn is_up(self) -> bool {
+        match self {
+            Self::Running | Self::Paused | Self::Restarting => true,
+            Self::Created | Self::Removing | Self::Exited | Self::Dead => false,
+        }
+    }
+
+    /// As in `docker inspect`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// What `run` is to start, on the local engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// `--name`; `None`: one is made up.
+    pub name: Option<String>,
+    /// The command and its arguments; at least one word.
+    pub command: Vec<String>,
+    /// `-e`, in order; later ones win.
+    pub env: Vec<(String, String)>,
+    /// `-w`
+    pub workdir: Option<PathBuf>,
+    /// `-u`: `user[:group]` by name or number.
+    pub user: Option<String>,
+    /// `--stop-signal`
+    pub stop_signal: Option<Signal>,
+    /// `--stop-timeout`, in seconds; negative: for ever.
+    pub stop_timeout: Option<i64>,
+    /// `--restart`
+    pub restart: Restart,
+    /// `--rm`
+    pub auto_remove: bool,
+    /// `--rootfs`; `None`: the host's.
+    pub rootfs: Option<PathBuf>,
+}
+
+/// The restart policy, as `--restart` names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "name", content = "max")]
+pub enum Restart {
+    /// Never.
+    #[default]
+    No,
+    /// When it ends with another exit code than zero, at most this often if there is a number.
+    OnFailure(Option<u32>),
+    /// Whenever it ends without having been stopped.
+    Always,
+}

@@ -1,0 +1,1 @@
+//! The Engine API of Docker, and of Podman's compatible socket.

@@ -1,0 +1,1 @@
+//! `pid:N`: any process tree of this host.
