@@ -224,6 +224,9 @@ impl Sequence {
         }
         if let Some(budget) = budget {
             self.ends = self.ends.earlier(Ends::new(budget, &self.plan.work).from_origin(at));
+            if let State::Flush { until } = &mut self.state {
+                *until = earlier(*until, flush_end(at, self.ends));
+            }
         }
         match self.requests {
             0 | 1 => {} // The first request after a crash: the sweep is under way already.
@@ -574,12 +577,7 @@ impl Sequence {
     }
 
     fn enter_flush(&mut self, at: Duration) {
-        // The reserve may be zero or used up (a budget of zero, a third request): then a last short attempt.
-        let until = match self.ends.kill {
-            Some(kill) if kill > at => Some(kill),
-            Some(_) => Some(at + AT_LEAST),
-            None => None,
-        };
+        let until = flush_end(at, self.ends);
         self.enter(at, State::Flush { until });
         self.actions.push_back(Action::Flush { until });
     }
@@ -673,6 +671,12 @@ impl Sequence {
             outcome,
         });
     }
+}
+
+/// When a flush that goes on at time `at` is given up. Its reserve may be zero or used up (a budget of zero, a third
+/// request): then there is one last short attempt.
+fn flush_end(at: Duration, ends: Ends) -> Option<Duration> {
+    ends.kill.map(|kill| if kill > at { kill } else { at + AT_LEAST })
 }
 
 #[cfg(test)]
