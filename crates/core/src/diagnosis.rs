@@ -1,7 +1,7 @@
 //! From facts about processes to findings with a remedy.
 //!
 //! The kernel treats the first process of a PID namespace differently from every other process: a signal whose
-//! action is the default one is discarded instead of ending it (pid_namespaces(7)). So PID 1 without a handler
+//! action is the default one is discarded instead of ending it (`pid_namespaces(7)`). So PID 1 without a handler
 //! does not notice SIGTERM at all, and `docker stop` waits out its ten seconds. Whether there is a handler can be
 //! read beforehand from `SigCgt` in `/proc/PID/status`. Programs such as tini, s6-svscan and catatonit show no
 //! handler and still react: they block the signal and collect it with sigwait(3) or signalfd(2).
@@ -134,7 +134,7 @@ impl Process {
             "mvnw", "su", "sudo",
         ];
         // `node /usr/bin/npm start` shows npm as the second word; npm itself rewrites its title to "npm start".
-        let words = self.command.iter().take(2).flat_map(|word| word.split(' ').next());
+        let words = self.command.iter().take(2).filter_map(|word| word.split(' ').next());
         words
             .map(|word| word.rsplit('/').next().unwrap_or(word).trim_end_matches(".js"))
             .any(|word| WRAPPERS.contains(&word))
@@ -219,8 +219,8 @@ pub fn before(signal: Signal, family: &Family) -> Vec<Finding> {
         let message =
             format!("PID 1 has no handler for {signal} yet; it started {} ms ago.", main.age.as_millis());
         findings.push(Finding::new(Code::StillStarting, message));
-    } else if let Some(finding) = deaf(signal, family) {
-        findings.push(finding);
+    } else {
+        findings.push(deaf(signal, family));
     }
     findings
 }
@@ -229,14 +229,10 @@ pub fn before(signal: Signal, family: &Family) -> Vec<Finding> {
 pub fn after(signal: Signal, budget: Timeout, family: &Family) -> Vec<Finding> {
     let main = &family.main;
     let mut findings = Vec::new();
-    let deaf = match main.reaction(signal) {
-        Reaction::Handles | Reaction::Awaits => None,
-        Reaction::Ignores | Reaction::Default => deaf(signal, family),
-    };
-    if let Some(finding) = deaf {
-        findings.push(finding);
-    } else if main.state != State::Zombie {
-        findings.push(still_alive(signal, budget, family));
+    match main.reaction(signal) {
+        Reaction::Ignores | Reaction::Default => findings.push(deaf(signal, family)),
+        Reaction::Handles | Reaction::Awaits if main.state == State::Zombie => {}
+        Reaction::Handles | Reaction::Awaits => findings.push(still_alive(signal, budget, family)),
     }
     let members = core::iter::once(main).chain(&family.descendants);
     findings.extend(members.clone().filter(|p| p.state == State::Stopped).map(stopped));
@@ -253,7 +249,7 @@ pub fn reaches_nobody(signal: Signal, main: &Process) -> bool {
 }
 
 /// The main process neither handles nor awaits the stop signal: say what that means.
-fn deaf(signal: Signal, family: &Family) -> Option<Finding> {
+fn deaf(signal: Signal, family: &Family) -> Finding {
     let main = &family.main;
     let init = main.is_namespace_init();
     let main_is = if init { "PID 1 is".to_string() } else { format!("pid {} is", main.pid) };
@@ -262,7 +258,7 @@ fn deaf(signal: Signal, family: &Family) -> Option<Finding> {
     let acts = |p: &&Process| matches!(p.reaction(signal), Reaction::Handles | Reaction::Awaits);
     let program = family.descendants.iter().find(acts).or(family.descendants.first());
 
-    let finding = match program {
+    match program {
         Some(program) if main.is_shell() => Finding::new(
             Code::ShellIsMain,
             format!(
@@ -295,8 +291,7 @@ fn deaf(signal: Signal, family: &Family) -> Option<Finding> {
                 "{main_is} \"{line}\" and has no handler for {signal}; it ends on the spot, whatever it is doing."
             ),
         ),
-    };
-    Some(finding)
+    }
 }
 
 fn still_alive(signal: Signal, budget: Timeout, family: &Family) -> Finding {

@@ -223,7 +223,7 @@ impl Sequence {
             self.plan.policy.then = Then::Stay;
         }
         if let Some(budget) = budget {
-            self.ends = self.ends.earlier(Ends::new(budget, &self.plan.work).from_origin(at));
+            self.ends = self.ends.earlier(Ends::new(budget, &self.plan.work).after(at));
             if let State::Flush { until } = &mut self.state {
                 *until = earlier(*until, flush_end(at, self.ends));
             }
@@ -321,7 +321,7 @@ impl Sequence {
             State::Settle { quiet_since, .. } => {
                 if traffic.new > 0 {
                     *quiet_since = at;
-                } else if self.plan.work.settle.is_some_and(|settle| at - *quiet_since >= settle.quiet) {
+                } else if self.plan.work.settle.is_some_and(|settle| at >= *quiet_since + settle.quiet) {
                     self.leave(at, Outcome::Done);
                     self.enter_drain(at);
                 }
@@ -494,7 +494,7 @@ impl Sequence {
 impl Sequence {
     fn begin(&mut self, at: Duration) {
         self.origin = at;
-        self.ends = self.plan.ends.from_origin(at);
+        self.ends = self.plan.ends.after(at);
     }
 
     /// Main ended unasked: deregister at once, without waiting for it, and give the rest of the family its

@@ -2,7 +2,6 @@
 //! each of them.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::vec;
 use std::collections::HashSet;
 use std::println;
@@ -169,7 +168,8 @@ fn every_event_in_every_state() {
 #[test]
 fn a_plain_docker_stop_asks_for_signal_flush_and_nothing_else() {
     let mut stop = Sequence::new(dockers(Timeout::DEFAULT));
-    let actions = tell(&mut stop, &[(0, REQUEST), (80, EXIT_0), (81, Event::AllExited), (82, Event::Flushed(Ok(())))]);
+    let actions =
+        tell(&mut stop, &[(0, REQUEST), (80, EXIT_0), (81, Event::AllExited), (82, Event::Flushed(Ok(())))]);
     let ten = Some(ms(10_000));
     assert_eq!(
         actions,
@@ -221,7 +221,8 @@ fn without_a_deadline_only_the_third_request_kills() {
 
 #[test]
 fn a_second_request_with_a_shorter_budget_shortens_and_with_a_longer_one_does_not_prolong() {
-    let again = |seconds| Event::StopRequested { budget: Some(Timeout::from_seconds(seconds)), then: Then::Stay };
+    let again =
+        |seconds| Event::StopRequested { budget: Some(Timeout::from_seconds(seconds)), then: Then::Stay };
     let mut stop = Sequence::new(dockers(Timeout::DEFAULT));
     tell(&mut stop, &[(0, REQUEST), (1_000, again(60))]);
     assert_eq!(stop.deadline(), Some(ms(10_000)));
@@ -237,7 +238,15 @@ fn a_second_request_with_a_shorter_budget_shortens_and_with_a_longer_one_does_no
 fn what_is_in_flight_when_the_program_ends_was_cut() {
     let mut stop = Sequence::new(everything());
     tell(&mut stop, &[(0, REQUEST), (10, Event::Deregistered(Ok(()))), (210, QUIET), (220, BUSY)]);
-    tell(&mut stop, &[(300, EXIT_0), (301, Event::AllExited), (302, Event::Flushed(Ok(()))), (400, Event::Started(Ok(())))]);
+    tell(
+        &mut stop,
+        &[
+            (300, EXIT_0),
+            (301, Event::AllExited),
+            (302, Event::Flushed(Ok(()))),
+            (400, Event::Started(Ok(()))),
+        ],
+    );
     let conclusion = stop.conclusion().expect("done");
     assert_eq!((conclusion.verdict, conclusion.reason), (Verdict::Forced, Reason::Cut(2)));
 }
@@ -301,7 +310,7 @@ impl Node {
                 ghost.requests += 1;
                 let budget = if running { Some(plan.policy.timeout.value) } else { *budget };
                 if let Some(budget) = budget {
-                    let ends = Ends::new(budget, work).from_origin(at);
+                    let ends = Ends::new(budget, work).after(at);
                     ghost.traffic_end = earlier(ghost.traffic_end, ends.traffic);
                     ghost.kill_end = earlier(ghost.kill_end, ends.kill);
                 }
@@ -311,7 +320,7 @@ impl Node {
             }
             Event::MainExited(_) | Event::AllExited if running => {
                 ghost.crashed = true;
-                ghost.kill_end = plan.ends.from_origin(at).kill;
+                ghost.kill_end = plan.ends.after(at).kill;
             }
             Event::ConnectionsObserved(Traffic { in_flight: 0, .. }) => {
                 ghost.drained |= self.stop.state == State::Drain;
@@ -331,7 +340,11 @@ impl Node {
         if !running {
             assert_eq!(ends_before.earlier(next.stop.ends), next.stop.ends, "a request prolonged the stop");
         }
-        assert!(next.stop.deadline().is_none_or(|deadline| deadline > at), "a deadline in the past: {:?}", next.stop);
+        assert!(
+            next.stop.deadline().is_none_or(|deadline| deadline > at),
+            "a deadline in the past: {:?}",
+            next.stop
+        );
         next.stop.steps.clear();
         next
     }
@@ -480,6 +493,6 @@ fn the_search_would_notice_a_signal_that_comes_too_early() {
 fn phases_are_recorded_in_their_order() {
     for (name, stop) in states() {
         let phases: Vec<_> = stop.steps.iter().map(|step| step.phase).collect();
-        assert!(phases.is_sorted(), "{name}: {}", format!("{phases:?}"));
+        assert!(phases.is_sorted(), "{name}: {phases:?}");
     }
 }
