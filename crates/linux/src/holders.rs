@@ -97,21 +97,15 @@ mod tests {
         let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
         let inode = std::fs::metadata(path).unwrap().ino();
 
-        let mut command = Command::new("sleep");
-        let writes = Program::spawn(command.arg("100").stderr(writer.try_clone().unwrap()));
-        let mut other = Command::new("sleep");
-        let reads = {
-            // Standard error may be any file, also one that can only be read.
-            Program::spawn(other.arg("100").stderr(reader.try_clone().unwrap()))
-        };
-        // The commands keep their copies of the ends.
-        drop((command, other));
+        // Standard error may be any file, also one that can only be read.
+        let with = |end: std::os::fd::OwnedFd| Program::spawn(Command::new("sleep").arg("100").stderr(end));
+        let holds_write_end = with(writer.try_clone().unwrap().into());
+        let holds_read_end = with(reader.try_clone().unwrap().into());
         let found = pipe_writers(inode);
-        assert!(found.contains(&writes.pid()), "{found:?}");
+        assert!(found.contains(&holds_write_end.pid()), "{found:?}");
         assert!(found.contains(&std::process::id()), "we hold the write end too");
-        assert!(!found.contains(&reads.pid()));
+        assert!(!found.contains(&holds_read_end.pid()));
         drop(writer);
         assert!(!pipe_writers(inode).contains(&std::process::id()));
-        drop(reader);
     }
 }
