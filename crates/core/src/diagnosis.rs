@@ -50,8 +50,10 @@ pub struct Process {
     pub caught: u64,
     /// Signals that are ignored (`SigIgn`).
     pub ignored: u64,
-    /// Signals for which a thread waits in sigwait(3) or signalfd(2).
+    /// Signals that the main thread holds back, to collect them with sigwait(3) or signalfd(2).
     pub awaited: u64,
+    /// Whether `awaited` may lack signals, because the kernel does not let us see what the process waits for.
+    pub awaited_hidden: bool,
     /// Established TCP connections, if known.
     pub connections: Option<u32>,
 }
@@ -77,10 +79,12 @@ pub enum State {
 pub enum Reaction {
     /// A handler runs.
     Handles,
-    /// A thread collects it with sigwait(3) or signalfd(2).
+    /// It is held back, and collected with sigwait(3) or signalfd(2).
     Awaits,
     /// It is ignored on purpose.
     Ignores,
+    /// There is no handler; whether it is awaited we may not see.
+    Unknown,
     /// The default action: for PID 1 of a namespace none, for others usually death at once.
     Default,
 }
@@ -95,6 +99,8 @@ impl Process {
             Reaction::Awaits
         } else if self.ignored & mask != 0 {
             Reaction::Ignores
+        } else if self.awaited_hidden {
+            Reaction::Unknown
         } else {
             Reaction::Default
         }
@@ -211,9 +217,8 @@ pub fn before(signal: Signal, family: &Family) -> Vec<Finding> {
     if main.state == State::Stopped {
         findings.push(stopped(main));
     }
-    match main.reaction(signal) {
-        Reaction::Handles | Reaction::Awaits => return findings,
-        Reaction::Ignores | Reaction::Default => {}
+    if !is_deaf(signal, main) {
+        return findings;
     }
     if main.age < START_UP_ALLOWANCE && family.descendants.is_empty() && main.is_namespace_init() {
         let message =
@@ -229,10 +234,10 @@ pub fn before(signal: Signal, family: &Family) -> Vec<Finding> {
 pub fn after(signal: Signal, budget: Timeout, family: &Family) -> Vec<Finding> {
     let main = &family.main;
     let mut findings = Vec::new();
-    match main.reaction(signal) {
-        Reaction::Ignores | Reaction::Default => findings.push(deaf(signal, family)),
-        Reaction::Handles | Reaction::Awaits if main.state == State::Zombie => {}
-        Reaction::Handles | Reaction::Awaits => findings.push(still_alive(signal, budget, family)),
+    if is_deaf(signal, main) {
+        findings.push(deaf(signal, family));
+    } else if main.state != State::Zombie {
+        findings.push(still_alive(signal, budget, family));
     }
     let members = core::iter::once(main).chain(&family.descendants);
     findings.extend(members.clone().filter(|p| p.state == State::Stopped).map(stopped));
@@ -246,6 +251,16 @@ pub fn after(signal: Signal, budget: Timeout, family: &Family) -> Vec<Finding> {
 /// ignores it may still poll for it), and that had time to install a handler.
 pub fn reaches_nobody(signal: Signal, main: &Process) -> bool {
     main.is_namespace_init() && main.age >= START_UP_ALLOWANCE && main.reaction(signal) == Reaction::Default
+}
+
+/// Does the main process neither handle nor await the stop signal, as far as can be seen?
+fn is_deaf(signal: Signal, main: &Process) -> bool {
+    match main.reaction(signal) {
+        Reaction::Handles | Reaction::Awaits => false,
+        Reaction::Ignores | Reaction::Default => true,
+        // Shells and wrappers have handlers or nothing; an init such as tini awaits.
+        Reaction::Unknown => main.is_shell() || main.is_wrapper(),
+    }
 }
 
 /// The main process neither handles nor awaits the stop signal: say what that means.
@@ -409,6 +424,19 @@ mod tests {
             let all = family(process(1, command), vec![process(18, &["node", "server.js"])]);
             assert_eq!(before(TERM, &all)[0].code, Code::WrapperIsMain, "{command:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_claimed() {
+        let hidden = |command: &[&str]| Process { awaited_hidden: true, ..process(1, command) };
+        let child = Process { caught: TERM.mask(), ..process(7, &["python3", "app.py"]) };
+
+        let tini = family(hidden(&["/sbin/tini", "--", "python3", "app.py"]), vec![child.clone()]);
+        assert_eq!(before(TERM, &tini), []);
+        assert!(!reaches_nobody(TERM, &tini.main));
+
+        let shell = family(hidden(&["/bin/sh", "-c", "python3 app.py"]), vec![child]);
+        assert_eq!(before(TERM, &shell)[0].code, Code::ShellIsMain);
     }
 
     #[test]
