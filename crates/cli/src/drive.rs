@@ -19,7 +19,7 @@ use gracefully_core::policy::{Then, Timeout};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::sequence::Sequence;
 use gracefully_engine::{Error, Instance, Terminate};
-use gracefully_linux::family;
+use gracefully_linux::{connections, family};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -247,9 +247,12 @@ impl<'a> Walk<'a> {
     fn look_again(&mut self) {
         let policy = self.sequence.plan().policy;
         self.last_look = match self.instance.main_pid() {
-            Some(pid) => family::family(pid)
-                .map(|family| diagnosis::after(policy.signal.value, policy.timeout.value, &family))
-                .unwrap_or_default(),
+            Some(pid) => {
+                let mut family = family::family(pid);
+                family.iter_mut().for_each(connections::count);
+                let after = |family| diagnosis::after(policy.signal.value, policy.timeout.value, &family);
+                family.map(after).unwrap_or_default()
+            }
             None => vec![Finding::new(
                 Code::NotVisible,
                 "the engine runs on another host: its processes cannot be looked at from here",
