@@ -3,6 +3,8 @@
 //! Nothing here looks at the machine; [`Settings`](crate::settings::Settings) does that. The texts are written for
 //! `--help`, the manual pages and the shell completions, which are all made from these types.
 
+#![expect(clippy::doc_markdown, reason = "the texts are for the terminal, not for rustdoc")]
+
 use std::path::PathBuf;
 
 use clap::{Args as Flags, Parser, Subcommand, ValueEnum};

@@ -1,12 +1,14 @@
 //! The one executor of a stop: walks a sequence with an engine.
 
-use std::time::SystemTime;
+use std::time::Duration;
 
-use gracefully_core::event::Progress;
+use gracefully_core::event::{ExitStatus, Progress};
+use gracefully_core::phase::Phase;
 use gracefully_core::plan::Plan;
 use gracefully_core::policy::{Then, Timeout};
 use gracefully_core::report::{Conclusion, Reason, Report, Target, Verdict};
-use gracefully_engine::Instance;
+use gracefully_core::signal::Signal;
+use gracefully_engine::{Instance, Terminate};
 use tokio::sync::mpsc;
 
 /// One stop.
@@ -24,18 +26,23 @@ pub(crate) enum Order {
 
 /// Walks one stop on `instance` and returns its report.
 pub(crate) async fn walk(
-    _: &dyn Instance,
+    instance: &dyn Instance,
     stop: Stop,
     _: &mut mpsc::UnboundedReceiver<Order>,
-    _: &mut (dyn FnMut(Progress) + Send),
+    onlooker: &mut (dyn FnMut(Progress) + Send),
 ) -> Report {
-    let conclusion = Conclusion {
-        verdict: Verdict::Failed,
-        reason: Reason::EngineLost("placeholder".into()),
-        exit: None,
-        took: std::time::Duration::ZERO,
-        steps: vec![],
+    onlooker(Progress::Began(Phase::Terminate));
+    let policy = stop.plan.policy;
+    let order = Terminate { policy, kill_after: policy.timeout.value.limit(), then: policy.then };
+    let exit = match instance.terminate(&order).await {
+        Ok(()) => instance.exited().await.ok(),
+        Err(_) => None,
     };
-    let now = format!("{:?}", SystemTime::now());
-    Report::new(stop.target, now, &stop.plan.policy, conclusion, vec![])
+    let (verdict, reason) = match exit {
+        Some(ExitStatus::Signal(Signal::KILL)) => (Verdict::Forced, Reason::Killed),
+        Some(_) => (Verdict::Graceful, Reason::Exited),
+        None => (Verdict::Failed, Reason::EngineLost("placeholder".into())),
+    };
+    let conclusion = Conclusion { verdict, reason, exit, took: Duration::ZERO, steps: vec![] };
+    Report::new(stop.target, String::new(), &policy, conclusion, vec![])
 }

@@ -35,14 +35,30 @@ impl Engines {
         Self { global, local: Slot::new(), docker: Slot::new(), process: Slot::new() }
     }
 
+    /// Engines that are open already; an engine that is not among them is opened as usual.
+    #[cfg(test)]
+    pub(crate) fn with(global: Global, engines: impl IntoIterator<Item = Arc<dyn Engine>>) -> Self {
+        let all = Self::new(global);
+        for engine in engines {
+            all.slot(engine.kind()).set(Ok(engine)).expect("one engine of a kind");
+        }
+        all
+    }
+
     /// An engine, opened if it is not yet.
     pub(crate) async fn get(&self, kind: Kind) -> Result<Arc<dyn Engine>, Arc<Error>> {
-        let slot = match kind {
+        self.slot(kind)
+            .get_or_init(|| async { engines::open(kind, &self.global).await.map_err(Arc::new) })
+            .await
+            .clone()
+    }
+
+    fn slot(&self, kind: Kind) -> &Slot {
+        match kind {
             Kind::Local => &self.local,
             Kind::Docker => &self.docker,
             Kind::Process => &self.process,
-        };
-        slot.get_or_init(|| async { engines::open(kind, &self.global).await.map_err(Arc::new) }).await.clone()
+        }
     }
 
     /// Which engines a list covers.

@@ -24,24 +24,26 @@ mod parallel;
 mod plugin;
 mod settings;
 mod target;
+#[cfg(test)]
+mod testing;
 mod usage;
 mod values;
 
 fn main() -> ExitCode {
-    let argv: Vec<OsString> = std::env::args_os().collect();
+    let line: Vec<OsString> = std::env::args_os().collect();
     // Before everything else: the monitor must have no threads, and docker asks for the metadata all the time.
-    if argv.get(1).is_some_and(|word| word == "monitor") {
+    if line.get(1).is_some_and(|word| word == "monitor") {
         return monitor::main();
     }
-    let program = Program::from_argv0(argv.first());
-    ExitCode::from(match plugin::answer(program, &argv) {
+    let program = Program::from_argv0(line.first());
+    ExitCode::from(match plugin::answer(program, &line) {
         Some(code) => code,
-        None => work(program, argv),
+        None => work(program, line),
     })
 }
 
-fn work(program: Program, argv: Vec<OsString>) -> u8 {
-    let args = match usage::parse(program, argv) {
+fn work(program: Program, line: Vec<OsString>) -> u8 {
+    let args = match usage::parse(program, line) {
         Ok(Parsed::Do(args)) => *args,
         Ok(Parsed::Say(text)) => {
             // Nobody reads it: then nobody needs it.

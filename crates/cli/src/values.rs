@@ -284,8 +284,8 @@ mod tests {
 
     #[test]
     fn since_is_a_moment_or_a_distance() {
-        assert_eq!(since("42m"), Ok(Since::Ago(Duration::from_secs(2520))));
-        assert_eq!(since("1970-01-01T00:01:00Z"), Ok(Since::Epoch(Duration::from_secs(60))));
+        assert_eq!(since("42m"), Ok(Since::Ago(Duration::from_mins(42))));
+        assert_eq!(since("1970-01-01T00:01:00Z"), Ok(Since::Epoch(Duration::from_mins(1))));
         assert_eq!(since("60.5"), Ok(Since::Epoch(Duration::from_millis(60_500))));
         assert!(since("yesterday").is_err());
         assert!(since("-5").is_err());

@@ -96,3 +96,6 @@ impl Failures {
 fn signal(text: Option<&str>) -> anyhow::Result<Option<Signal>> {
     Ok(text.filter(|text| !text.is_empty()).map(str::parse).transpose()?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,13 +23,17 @@ pub(super) async fn ps(settings: &Settings, args: Ps) -> anyhow::Result<u8> {
     let console = &settings.console;
     let now = SystemTime::now();
     if args.quiet {
-        containers.iter().for_each(|(_, container)| console.line(short_id(&container.id, truncate)));
+        for (_, container) in &containers {
+            console.line(short_id(&container.id, truncate));
+        }
     } else if args.format == Format::Json {
-        containers.iter().for_each(|(kind, container)| {
+        for (kind, container) in &containers {
             console.line(&json_row(*kind, container, truncate, now).to_string());
-        });
+        }
     } else {
-        table(&containers, truncate, now).iter().for_each(|row| console.line(row));
+        for row in table(&containers, truncate, now) {
+            console.line(&row);
+        }
     }
     Ok(exit::OK)
 }

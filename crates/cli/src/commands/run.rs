@@ -143,7 +143,7 @@ async fn attend(settings: &Settings, found: &Found, mut signals: Forwarded) -> a
                 Err(error) => settings.console.error(&found.in_words(&error)),
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let code = tokio::select! {
         code = ended => code?,

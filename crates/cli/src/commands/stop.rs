@@ -175,9 +175,10 @@ async fn stop_one(going: &Going<'_>, name: &str, found: Found) -> Result<Option<
 /// Finds out who carries out the stop and lets them. No report: there was nothing to stop.
 async fn conduct(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine::Result<Option<Report>> {
     let Found { engine, container } = found;
-    let conductor = match container.state.is_up() {
-        true => engine.conductor(container).await,
-        false => Err(Error::NotRunning { id: container.id.clone() }),
+    let conductor = if container.state.is_up() {
+        engine.conductor(container).await
+    } else {
+        Err(Error::NotRunning { id: container.id.clone() })
     };
     let conductor = match conductor {
         Ok(conductor) => conductor,

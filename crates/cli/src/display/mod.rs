@@ -8,8 +8,10 @@ mod table;
 mod time;
 mod verdict;
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use gracefully_core::exit;
 use gracefully_core::signal::Signal;
@@ -26,13 +28,16 @@ use crate::args::ProgressChoice;
 /// When the reader of stdout goes away (`gracefully stop a b | head -1`), nothing more is written there, but the work
 /// goes on: a stop is not left half-done because nobody reads its name. At the end the exit code is 141, as that of
 /// any program which SIGPIPE ends, unless there is something worse to tell.
-#[derive(Debug)]
 pub(crate) struct Console {
+    stdout: Sink,
+    stderr: Sink,
     quiet: bool,
     /// The live lines, if stderr is a terminal.
     live: Option<MultiProgress>,
     reader_gone: AtomicBool,
 }
+
+type Sink = Mutex<Box<dyn Write + Send>>;
 
 impl Console {
     pub(crate) fn new(choice: ProgressChoice) -> Self {
@@ -44,7 +49,25 @@ impl Console {
             }
             ProgressChoice::Auto | ProgressChoice::Plain | ProgressChoice::None => None,
         };
-        Self { quiet: choice == ProgressChoice::None, live, reader_gone: AtomicBool::new(false) }
+        Self {
+            stdout: Mutex::new(Box::new(io::stdout())),
+            stderr: Mutex::new(Box::new(io::stderr())),
+            quiet: choice == ProgressChoice::None,
+            live,
+            reader_gone: AtomicBool::new(false),
+        }
+    }
+
+    /// One that writes elsewhere, without live lines.
+    #[cfg(test)]
+    pub(crate) fn writing_to(stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Self {
+        Self {
+            stdout: Mutex::new(stdout),
+            stderr: Mutex::new(stderr),
+            quiet: false,
+            live: None,
+            reader_gone: AtomicBool::new(false),
+        }
     }
 
     /// A line of the contract.
@@ -57,11 +80,7 @@ impl Console {
         if self.is_reader_gone() {
             return;
         }
-        let written = self.between_live_lines(|| {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(bytes).and_then(|()| stdout.flush())
-        });
-        if written.is_err() {
+        if self.write(&self.stdout, bytes).is_err() {
             self.reader_gone.store(true, Ordering::Relaxed);
         }
     }
@@ -69,7 +88,7 @@ impl Console {
     /// Bytes that a program wrote to its stderr.
     pub(crate) fn foreign_stderr(&self, bytes: &[u8]) {
         // If nobody reads stderr there is nobody to tell.
-        let _ = self.between_live_lines(|| io::stderr().lock().write_all(bytes));
+        let _ = self.write(&self.stderr, bytes);
     }
 
     /// Something to know that is not an error; left out with `--progress none`.
@@ -100,10 +119,51 @@ impl Console {
         if code == exit::OK && self.is_reader_gone() { sigpipe } else { code }
     }
 
-    fn between_live_lines<T>(&self, write: impl FnOnce() -> T) -> T {
+    /// Live lines stand on the same terminal; they make room.
+    fn write(&self, sink: &Sink, bytes: &[u8]) -> io::Result<()> {
+        let write = || {
+            let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+            sink.write_all(bytes).and_then(|()| sink.flush())
+        };
         match &self.live {
             Some(live) => live.suspend(write),
             None => write(),
         }
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console")
+            .field("quiet", &self.quiet)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_told_only_by_the_exit_code() {
+        let console = Console::writing_to(Box::new(Closed), Box::new(Closed));
+        assert_eq!(console.conclude(exit::OK), exit::OK);
+        console.line("web");
+        assert!(console.is_reader_gone());
+        assert_eq!(console.conclude(exit::OK), 141);
+        assert_eq!(console.conclude(exit::FAILURE), exit::FAILURE, "worse things come first");
     }
 }

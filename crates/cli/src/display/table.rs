@@ -1,5 +1,6 @@
 //! `ps` as docker shows it, with the engine as the last column.
 
+use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use gracefully_engine::{Container, Kind, State};
@@ -86,10 +87,10 @@ fn status(container: &Container, now: SystemTime) -> String {
     };
     if let (State::Running, Some(health)) = (container.state, &container.health) {
         let health = if health == "starting" { "health: starting" } else { health };
-        status += &format!(" ({health})");
+        let _ = write!(status, " ({health})");
     }
     if let Some(note) = &container.note {
-        status += &format!(" ({note})");
+        let _ = write!(status, " ({note})");
     }
     status
 }

@@ -57,8 +57,8 @@ pub(super) fn next_steps(data: &str) -> Option<String> {
 
 /// What a `docker stop` was to stop, and where.
 fn stopped(docker: Vec<String>) -> Option<(Engines, Vec<String>)> {
-    let argv = docker.into_iter().map(OsString::from).collect();
-    let Parsed::Do(args) = usage::parse(Program::Standalone, argv).ok()? else { return None };
+    let line = docker.into_iter().map(OsString::from).collect();
+    let Parsed::Do(args) = usage::parse(Program::Standalone, line).ok()? else { return None };
     let Args { mut global, verb } = *args;
     let Verb::Stop(stop) = verb else { return None };
     global.engine = EngineChoice::Docker;

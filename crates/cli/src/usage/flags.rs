@@ -73,12 +73,11 @@ impl Words {
                 let long = letters.strip_prefix('-').map(str::to_owned);
                 let letters = letters.to_owned();
                 self.left.pop_front();
-                return Some(match long {
-                    Some(long) => self.long(command, &long),
-                    None => {
-                        self.letters = letters;
-                        self.short(command)
-                    }
+                return Some(if let Some(long) = long {
+                    self.long(command, &long)
+                } else {
+                    self.letters = letters;
+                    self.short(command)
                 });
             } else if positionals == Positionals::EndFlags {
                 return None;
@@ -122,7 +121,7 @@ impl Words {
         let assigned = rest.strip_prefix('=').filter(|value| !value.is_empty());
         if !takes_value(flag) {
             if assigned.is_none() {
-                self.letters = rest.to_owned();
+                rest.clone_into(&mut self.letters);
             }
             return switch(flag, assigned);
         }

@@ -172,23 +172,24 @@ impl Place<'_> {
 }
 
 /// Understands the words of a command line; the first is the program's own path.
-pub(crate) fn parse(program: Program, argv: Vec<OsString>) -> Result<Parsed, Refusal> {
-    let mut words = Words::new(argv.into_iter().skip(1).enumerate().map(utf8).collect::<Result<_, _>>()?);
+pub(crate) fn parse(program: Program, line: Vec<OsString>) -> Result<Parsed, Refusal> {
+    let mut words = Words::new(line.into_iter().skip(1).enumerate().map(utf8).collect::<Result<_, _>>()?);
     let mut root = command(program);
     root.build();
     let mut read = Reading::new();
 
     let mut place = Place { program, command: &root, path: program.path().into() };
-    read.flags(&mut place, &mut words, Positionals::EndFlags)?;
+    read.flags(&root, &place, &mut words, Positionals::EndFlags)?;
     if program == Program::Plugin {
         match words.next().as_deref() {
             Some(Program::NAME) => {}
-            Some("help") => read.help = true,
+            // Docker does not pass its flags on here: `docker help gracefully` is `help gracefully`.
+            Some("help") if words.next().as_deref() == Some(Program::NAME) => read.help = true,
             _ => return Err(Refusal::unknown_command(program, program.path())),
         }
         // Our own flags before the verb: `docker gracefully --progress none stop …`.
         if !read.help {
-            read.flags(&mut place, &mut words, Positionals::EndFlags)?;
+            read.flags(&root, &place, &mut words, Positionals::EndFlags)?;
         }
     }
     if read.version {
@@ -196,7 +197,7 @@ pub(crate) fn parse(program: Program, argv: Vec<OsString>) -> Result<Parsed, Ref
     }
     descend(&mut place, &mut words, &mut read)?;
     let in_order = if place.is("run") { Positionals::EndFlags } else { Positionals::Anywhere };
-    read.flags(&mut place, &mut words, in_order)?;
+    read.flags(&root, &place, &mut words, in_order)?;
     let names = words.rest();
 
     // Values are looked at where they stand, so a bad one comes before a wrong number of names.
@@ -222,7 +223,7 @@ pub(crate) fn version() -> String {
 
 fn utf8((index, word): (usize, OsString)) -> Result<String, Refusal> {
     word.into_string().map_err(|word| Refusal {
-        text: format!("argument {} is not UTF-8: {word:?}", index + 1),
+        text: format!("argument {} is not UTF-8: {}", index + 1, word.display()),
         code: exit::USAGE,
     })
 }
@@ -274,7 +275,8 @@ impl Reading {
 
     fn flags(
         &mut self,
-        place: &mut Place<'_>,
+        root: &Command,
+        place: &Place<'_>,
         words: &mut Words,
         positionals: Positionals,
     ) -> Result<(), Refusal> {
@@ -289,8 +291,7 @@ impl Reading {
                 Ok(flags::Flag::Value { name, value }) => self.values.push(format!("--{name}={value}")),
                 Err(message) => {
                     // An earlier flag may have a bad value; docker would have stopped there.
-                    let root = rebuilt(place.program);
-                    let earlier = self.convert(&root, place, Vec::new()).err();
+                    let earlier = self.convert(root, place, Vec::new()).err();
                     let earlier = earlier.filter(|refusal| refusal.code == exit::USAGE);
                     return Err(earlier.unwrap_or_else(|| Refusal::flag(&message, place)));
                 }
@@ -321,12 +322,6 @@ impl Reading {
             .and_then(|matches| Args::from_arg_matches(&matches))
             .map_err(|error| refusal(&error, place))
     }
-}
-
-fn rebuilt(program: Program) -> Command {
-    let mut root = command(program);
-    root.build();
-    root
 }
 
 /// Is `word` this flag, in the form that [`Reading`] gives it?
