@@ -109,6 +109,13 @@ pub enum Error {
         what: String,
     },
 
+    /// The kernel does not allow it, or we do not do it because it would hit ourselves.
+    #[error("{what}")]
+    Refused {
+        /// What is refused, why, and what to do.
+        what: String,
+    },
+
     /// The program could not be started.
     #[error("{message}")]
     Start {
