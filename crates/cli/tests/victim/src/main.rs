@@ -43,16 +43,14 @@ fn main() -> ExitCode {
         ["shell"] => shell(),
         ["orphan"] => start_child(&["ignore"]).map(|_| 0),
         ["exit", code] => Ok(number(code)),
-        ["crash", seconds, code] => {
-            started(&words).map(|()| pause(Duration::from_secs(number(seconds).into()))).map(|()| number(code))
-        }
+        ["crash", seconds, code] => started(&words)
+            .map(|()| pause(Duration::from_secs(number(seconds).into())))
+            .map(|()| number(code)),
         ["abort"] => std::process::abort(),
         ["sigstop"] => stop_myself(),
         ["streams"] => streams(),
         ["line", bytes] => say(&"x".repeat(bytes.parse().unwrap_or(0))).and_then(|()| slow(&words, 0, 0)),
-        ["bytes"] => {
-            write(&(0..=u8::MAX).collect::<Vec<_>>()).and_then(|()| slow_silently(0, 0, |_| Ok(())))
-        }
+        ["bytes"] => write(&(0..=u8::MAX).collect::<Vec<_>>()).and_then(|()| slow_silently(0, 0, |_| Ok(()))),
         ["ticker"] => ticker(),
         ["stamp", file] => stamp(&words, file),
         _ => Err(io::Error::other(format!("unknown mode: {}", words.join(" ")))),
@@ -81,11 +79,7 @@ fn slow(words: &[&str], seconds: u8, code: u8) -> io::Result<u8> {
 }
 
 /// Installs the handlers, lets `wait` wait for the first signal, then takes its time.
-fn slow_silently(
-    seconds: u8,
-    code: u8,
-    wait: impl FnOnce(&mut Signals) -> io::Result<()>,
-) -> io::Result<u8> {
+fn slow_silently(seconds: u8, code: u8, wait: impl FnOnce(&mut Signals) -> io::Result<()>) -> io::Result<u8> {
     let mut signals = Signals::new(STOP_SIGNALS)?;
     wait(&mut signals)?;
     pause(Duration::from_secs(seconds.into()));
@@ -106,7 +100,7 @@ fn ignore() -> io::Result<u8> {
 fn wait_for_ever() -> io::Result<u8> {
     started(&["default"])?;
     loop {
-        pause(Duration::from_secs(3600));
+        pause(Duration::from_hours(1));
     }
 }
 
