@@ -1,1 +1,3 @@
+//! placeholder
+mod drive;
 fn main() {}

@@ -119,12 +119,12 @@ impl Process {
     }
 
     fn command_line(&self) -> String {
-        if self.command.is_empty() { self.name.clone() } else { self.command.join(" ") }
+        if self.command.is_empty() { printable(&self.name) } else { printable(&self.command.join(" ")) }
     }
 
     /// "python3 (pid 7)", with the PID that its owner knows.
     fn who(&self) -> String {
-        format!("{} (pid {})", self.program(), self.inner_pid)
+        format!("{} (pid {})", printable(self.program()), self.inner_pid)
     }
 
     fn is_shell(&self) -> bool {
@@ -355,6 +355,15 @@ fn uninterruptible(process: &Process) -> Finding {
     .hint("Look at the disk or network file system that it waits for.")
 }
 
+/// A process may call itself anything, also something that a terminal obeys.
+fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
+}
+
 /// A command as a Dockerfile's exec form: `["python3","app.py"]`.
 fn exec_form(command: &[String]) -> String {
     let mut words = String::from("[");
@@ -414,6 +423,13 @@ mod tests {
         ];
         assert_eq!(texts(&before(TERM, &all)), expected);
         assert_eq!(texts(&after(TERM, Timeout::DEFAULT, &all)), expected);
+    }
+
+    #[test]
+    fn a_name_cannot_write_to_the_terminal() {
+        let all = family(process(1, &["evil\u{1b}[2J", "x\ny"]), vec![]);
+        let text = &texts(&before(TERM, &all))[0];
+        assert!(text.starts_with(r#"PID 1 is "evil\u{1b}[2J x\ny" and"#), "{text}");
     }
 
     #[test]

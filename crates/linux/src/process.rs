@@ -52,6 +52,12 @@ pub fn owner(pid: u32) -> Option<u32> {
     ProcessDir::open(pid).ok()?.owner().ok()
 }
 
+/// The age of the machine, on the clock that start times are counted on (`CLOCK_BOOTTIME`).
+pub fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
+}
+
 pub(crate) fn read_stat(dir: &ProcessDir) -> Option<Stat> {
     Stat::parse(&dir.read("stat", SMALL).ok()?)
 }
@@ -92,12 +98,6 @@ fn command(text: &[u8]) -> Vec<String> {
         return Vec::new();
     }
     text[..end].split(|&b| b == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
-}
-
-/// The age of the machine, on the clock that start times are counted on.
-fn since_boot() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
-    Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
 }
 
 #[cfg(test)]
