@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{Kind, Outcome, Target, World, behaviours, created, eventually, run};
+use crate::harness::{Kind, Outcome, Target, World, behaviours, created, eventually, new_name, run};
 
 behaviours! {
     63 wait_prints_exit_codes_in_order [docker local reference];
@@ -76,7 +76,7 @@ fn run_says_what_cannot_be_started(world: &World) {
 }
 
 fn run_forwards_signals(world: &World) {
-    let name = world.name();
+    let name = new_name();
     world.own(&name);
     let client = world.spawn(&["run", "--name", &name, "--", &world.victim(), "slow", "0", "6"]);
     let target = Target { name };
@@ -102,14 +102,14 @@ fn name_in_use(world: &World) {
 
 fn remove_and_restart_conflict(world: &World) {
     let options = ["--rm", "--restart", "always"];
-    let outcome = run(&mut world.run_detached(&world.name(), &options, "exit 0"));
+    let outcome = run(&mut world.run_detached(&new_name(), &options, "exit 0"));
     outcome.is(125, "").says("--restart and --rm");
 }
 
 fn bad_stop_settings(world: &World) {
-    let outcome = run(&mut world.run_detached(&world.name(), &["--stop-signal", "BOGUS"], "exit 0"));
+    let outcome = run(&mut world.run_detached(&new_name(), &["--stop-signal", "BOGUS"], "exit 0"));
     outcome.is(125, "").says("nvalid signal: BOGUS");
-    let outcome = run(&mut world.run_detached(&world.name(), &["--stop-timeout", "x"], "exit 0"));
+    let outcome = run(&mut world.run_detached(&new_name(), &["--stop-timeout", "x"], "exit 0"));
     outcome.is(125, "").says("invalid argument \"x\"");
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{NOT_TEN, Target, World, behaviours, eventually, run};
+use crate::harness::{NOT_TEN, Target, World, behaviours, eventually, new_name, run};
 
 behaviours! {
     90 graceful_report [docker local process];
@@ -61,7 +61,7 @@ fn strict_tells_forced_from_graceful(world: &World) {
 }
 
 fn shell_form_is_explained(world: &World) {
-    let target = Target { name: world.name() };
+    let target = Target { name: new_name() };
     world.own(&target.name);
     let started =
         run(&mut world.docker(&["run", "-d", "--net=none", "--name", &target.name, "gracefully-test/shell"]));
@@ -75,7 +75,7 @@ fn shell_form_is_explained(world: &World) {
 }
 
 fn shell_in_front_is_explained(world: &World) {
-    let target = Target { name: world.name() };
+    let target = Target { name: new_name() };
     world.own(&target.name);
     let line = format!("{} slow 0 0; true", world.victim());
     let started = world.run(&["run", "-d", "--name", &target.name, "--", "/bin/sh", "-c", &line]);
@@ -109,7 +109,7 @@ fn inits_react_without_a_handler(world: &World) {
             crate::harness::skip(&format!("{}::{init}", module_path!()), &format!("{init} is not installed"));
             continue;
         }
-        let target = Target { name: world.name() };
+        let target = Target { name: new_name() };
         world.own(&target.name);
         let started = world.run(&[
             "run",

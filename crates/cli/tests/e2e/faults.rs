@@ -5,14 +5,15 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::dockerd::Dockerd;
 use crate::harness::{
-    Kind, LONG, NOT_TEN, SECOND, Target, World, behaviours, eventually, gracefully, run, skip_test, start,
+    Kind, LONG, NOT_TEN, SECOND, Target, World, behaviours, eventually, gracefully, new_name, run, skip_test,
+    start,
 };
 
 behaviours! {
@@ -121,10 +122,9 @@ fn daemon_dies_during_a_stop(world: &World) {
         docker.args(["--host", &host]).args(args);
         docker
     };
-    let mut save = world.docker(&["save", "gracefully-test/victim"]);
-    let saved = save.stdout(std::process::Stdio::piped()).spawn().expect("docker save");
-    let mut load = docker(&["load"]);
-    assert!(load.stdin(saved.stdout.expect("a pipe")).output().expect("docker load").status.success());
+    let image = world.directory().join("image.tar").display().to_string();
+    assert_eq!(run(&mut world.docker(&["save", "--output", &image, "gracefully-test/victim"])).code, 0);
+    assert_eq!(run(&mut docker(&["load", "--input", &image])).code, 0);
     let started =
         run(&mut docker(&["run", "-d", "--net=none", "--name", "web", "gracefully-test/victim", "ignore"]));
     assert_eq!(started.code, 0, "{started:#?}");
@@ -206,7 +206,7 @@ fn disk_full_while_logging(world: &World) {
 fn disk_full_before_starting(world: &World) {
     let disk = SmallDisk::at_state_of(world, "64k");
     fs::write(disk.0.join("filler"), vec![0; 1 << 20]).expect_err("the disk is full");
-    let outcome = run(&mut world.run_detached(&world.name(), &[], "ignore"));
+    let outcome = run(&mut world.run_detached(&new_name(), &[], "ignore"));
     outcome.is(125, "").says("o space left");
     assert_eq!(world.processes(), []);
 }
@@ -257,7 +257,7 @@ fn state_is_private(world: &World) {
 /// A UNIX socket's path may have 107 bytes; a state directory may be longer.
 fn long_state_directory(world: &World) {
     let long = world.directory().join("d".repeat(120));
-    let name = world.name();
+    let name = new_name();
     let run_there = |args: &[&str]| run(world.command(args).env("GRACEFULLY_STATE_DIR", &long));
     let started = run_there(&["run", "-d", "--name", &name, "--", &world.victim(), "slow", "0", "0"]);
     assert_eq!(started.code, 0, "{started:#?}");
@@ -350,22 +350,15 @@ fn uninterruptible_sleep(world: &World) {
     if !cfg!(target_arch = "x86_64") || !Path::new("/usr/bin/perl").exists() {
         skip_test!("needs x86-64 and perl");
     }
-    let target = match world.kind {
-        Kind::Process => {
-            let child = Command::new("/usr/bin/perl")
-                .args(["-e", SCRIPT])
-                .stdout(std::process::Stdio::null())
-                .spawn();
-            world.adopt(child.expect("perl starts"))
-        }
-        _ => {
-            let target = Target { name: world.name() };
-            world.own(&target.name);
-            let perl = ["run", "-d", "--name", &target.name, "--", "/usr/bin/perl", "-e", SCRIPT];
-            let started = world.run(&perl);
-            assert_eq!(started.code, 0, "{started:#?}");
-            target
-        }
+    let target = if world.kind == Kind::Process {
+        let mut perl = Command::new("/usr/bin/perl");
+        world.adopt(perl.args(["-e", SCRIPT]).stdout(Stdio::null()).spawn().expect("perl starts"))
+    } else {
+        let target = Target { name: new_name() };
+        world.own(&target.name);
+        let started = world.run(&["run", "-d", "--name", &target.name, "--", "/usr/bin/perl", "-e", SCRIPT]);
+        assert_eq!(started.code, 0, "{started:#?}");
+        target
     };
     let pid = world.main_pid(&target);
     eventually("it sleeps uninterruptibly", || {

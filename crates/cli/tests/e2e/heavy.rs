@@ -5,7 +5,9 @@ use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::harness::{LONG, Target, World, behaviours, eventually, pause_between_looks, run, start};
+use crate::harness::{
+    LONG, Target, World, behaviours, eventually, new_name, pause_between_looks, run, start,
+};
 
 behaviours! {
     93 ten_thousand_targets [docker local];
@@ -38,7 +40,7 @@ fn fifty_at_once(world: &World) {
 fn killed_at_random_moments(world: &World) {
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     for round in 0..200 {
-        let name = format!("{}-{round}", world.name());
+        let name = format!("{}-{round}", new_name());
         world.own(&name);
         let target = Target { name };
         let hit_the_monitor = round % 2 == 0;

@@ -1,6 +1,6 @@
 //! The seed as an image: FROM scratch, exec form, at most 1 MB.
 
-use crate::harness::{NOT_TEN, Target, World, behaviours, eventually, run};
+use crate::harness::{NOT_TEN, Target, World, behaviours, eventually, new_name, run};
 
 behaviours! {
     91 seed_image_is_small [reference];
@@ -15,7 +15,7 @@ fn seed_image_is_small(world: &World) {
 }
 
 fn seed_is_stopped_gracefully(world: &World) {
-    let target = Target { name: world.name() };
+    let target = Target { name: new_name() };
     world.own(&target.name);
     assert_eq!(
         run(&mut world.docker(&["run", "-d", "--net=none", "--name", &target.name, "gracefully-test/seed"]))

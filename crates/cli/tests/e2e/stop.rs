@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{Kind, NOT_TEN, SECOND, Target, World, behaviours, created, eventually, run};
+use crate::harness::{Kind, NOT_TEN, SECOND, Target, World, behaviours, created, eventually, new_name, run};
 
 behaviours! {
     15 finishes_what_it_is_doing [docker local process reference];
@@ -72,7 +72,7 @@ fn stop_signal_of_the_container(world: &World) {
 }
 
 fn stop_signal_of_the_image(world: &World) {
-    let target = Target { name: world.name() };
+    let target = Target { name: new_name() };
     world.own(&target.name);
     let image = ["run", "-d", "--net=none", "--name", &target.name, "gracefully-test/quit", "slow", "0", "0"];
     assert_eq!(run(&mut world.docker(&image)).code, 0);

@@ -12,7 +12,7 @@ mod world;
 pub(crate) use poll::{LONG, NOT_TEN, SECOND, eventually, pause_between_looks};
 pub(crate) use running::{Outcome, Running, run, start};
 pub(crate) use skip::{Skip, skip};
-pub(crate) use world::{Kind, Target, World, created, docker_host, gracefully, victim};
+pub(crate) use world::{Kind, Target, World, created, gracefully, new_name};
 
 /// A list of behaviours: the number of the conformance case (docs in `main.rs`), the function, the engines.
 macro_rules! behaviours {

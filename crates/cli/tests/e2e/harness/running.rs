@@ -8,10 +8,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::LONG;
 
-/// How a command ended.
+/// How a command ended; printed whole when an assertion fails.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) command: String,
+    #[expect(dead_code, reason = "read by Debug")]
+    command: String,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
     /// As a shell would show it: 128 + N if signal N ended it.

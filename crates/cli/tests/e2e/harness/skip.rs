@@ -10,7 +10,7 @@ pub(crate) struct Skip(pub(crate) String);
 
 /// Records that `test` was skipped.
 pub(crate) fn skip(test: &str, reason: &str) {
-    eprintln!("SKIPPED: {reason}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
     if let Some(file) = std::env::var_os("GRACEFULLY_TEST_SKIPS") {
         let mut file = OpenOptions::new().append(true).create(true).open(file).expect("the file of skips");
         // One write, so that lines of parallel tests do not mix.

@@ -88,12 +88,6 @@ impl World {
         self.directory.path().join("victim").display().to_string()
     }
 
-    /// A name that no other test has.
-    pub(crate) fn name(&self) -> String {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        format!("e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-
     /// The program under test with these arguments.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = match self.kind {
@@ -147,7 +141,7 @@ impl World {
         if self.kind == Kind::Process {
             return self.start_process(mode);
         }
-        let name = self.name();
+        let name = new_name();
         self.own(&name);
         let outcome = run(&mut self.run_detached(&name, options, mode));
         assert_eq!(outcome.code, 0, "{outcome:#?}");
@@ -298,9 +292,15 @@ impl Drop for World {
     }
 }
 
+/// A name that no other test has.
+pub(crate) fn new_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A docker container that was never started; the local engine has none.
 pub(crate) fn created(world: &World) -> Target {
-    let name = world.name();
+    let name = new_name();
     world.own(&name);
     let create = ["create", "--net=none", "--name", &name, "gracefully-test/victim", "slow", "0", "0"];
     assert_eq!(run(&mut world.docker(&create)).code, 0);
@@ -308,7 +308,7 @@ pub(crate) fn created(world: &World) -> Target {
 }
 
 /// The private daemon's address.
-pub(crate) fn docker_host() -> Result<String, Skip> {
+fn docker_host() -> Result<String, Skip> {
     std::env::var("GRACEFULLY_TEST_DOCKER_HOST").map_err(|_| {
         Skip(
             std::env::var("GRACEFULLY_TEST_NO_DOCKER")
@@ -318,7 +318,7 @@ pub(crate) fn docker_host() -> Result<String, Skip> {
 }
 
 /// The static victim.
-pub(crate) fn victim() -> Result<PathBuf, Skip> {
+fn victim() -> Result<PathBuf, Skip> {
     std::env::var_os("GRACEFULLY_TEST_VICTIM")
         .map(PathBuf::from)
         .ok_or_else(|| Skip("the victim is not built: run cargo xtask test".to_string()))
