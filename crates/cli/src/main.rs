@@ -1,3 +1,64 @@
-//! placeholder
+//! The program `gracefully`, alone or as the docker command `docker gracefully`.
+//!
+//! From words to work: [`usage`] understands the command line as docker would ([`args`]), [`settings`] is what that
+//! means on this machine, and [`commands`] has one file a verb. What is shown goes through [`display`].
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use gracefully_core::exit;
+
+use crate::settings::Settings;
+use crate::usage::{Parsed, Program};
+
+mod args;
+mod commands;
+mod display;
 mod drive;
-fn main() {}
+mod engines;
+mod interrupt;
+mod lookup;
+mod monitor;
+mod parallel;
+mod plugin;
+mod settings;
+mod target;
+#[cfg(test)]
+mod testing;
+mod usage;
+mod values;
+
+fn main() -> ExitCode {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    // Before everything else: the monitor must have no threads, and docker asks for the metadata all the time.
+    if line.get(1).is_some_and(|word| word == "monitor") {
+        return monitor::main();
+    }
+    let program = Program::from_argv0(line.first());
+    ExitCode::from(match plugin::answer(program, &line) {
+        Some(code) => code,
+        None => work(program, line),
+    })
+}
+
+fn work(program: Program, line: Vec<OsString>) -> u8 {
+    let args = match usage::parse(program, line) {
+        Ok(Parsed::Do(args)) => *args,
+        Ok(Parsed::Say(text)) => {
+            // Nobody reads it: then nobody needs it.
+            let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            return exit::OK;
+        }
+        Err(refusal) => {
+            let _ = writeln!(std::io::stderr().lock(), "{}", refusal.text);
+            return refusal.code;
+        }
+    };
+    let settings = Settings::new(program, args.global);
+    let code = commands::execute(&settings, args.verb).unwrap_or_else(|error| {
+        settings.console.error(&format!("{error:#}"));
+        exit::FAILURE
+    });
+    settings.console.conclude(code)
+}
