@@ -168,7 +168,9 @@ impl<'a> Walk<'a> {
             match action {
                 Action::Signal { signal: _, kill_at } => self.terminate(kill_at),
                 // Nothing in this process buffers the program's data; its own files are its own affair.
-                Action::Flush { .. } => self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed()),
+                Action::Flush { .. } => {
+                    self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed())
+                }
                 Action::Kill => self.kill(),
                 Action::Start => self.start(),
                 Action::Done => done = true,
@@ -236,7 +238,8 @@ impl<'a> Walk<'a> {
     fn start(&mut self) {
         let instance = self.instance;
         self.jobs.push(
-            async move { Ended::With(Event::Started(instance.start().await.map_err(|error| chain(&error)))) }.boxed(),
+            async move { Ended::With(Event::Started(instance.start().await.map_err(|error| chain(&error)))) }
+                .boxed(),
         );
     }
 

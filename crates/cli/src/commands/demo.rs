@@ -108,7 +108,12 @@ impl Stage {
         create().with_context(|| format!("cannot prepare the demo in {}", directory.display()))
     }
 
-    async fn run_and_stop(&self, settings: &Settings, form: Form, command: Vec<String>) -> anyhow::Result<Ended> {
+    async fn run_and_stop(
+        &self,
+        settings: &Settings,
+        form: Form,
+        command: Vec<String>,
+    ) -> anyhow::Result<Ended> {
         let name = format!("{}-form", form.name());
         let spec = RunSpec { name: Some(name.clone()), command, ..RunSpec::default() };
         let container = self.engine.run(spec).await?;
@@ -116,11 +121,12 @@ impl Stage {
             .await
             .with_context(|| format!("{name} did not start within {} s", STARTED_WITHIN.as_secs()))??;
 
-        let request =
-            Request { timeout: Some(Timeout::After(STOP_TIMEOUT)), signal: None, then: Then::Stay };
+        let request = Request { timeout: Some(Timeout::After(STOP_TIMEOUT)), signal: None, then: Then::Stay };
         let mut line = settings.console.watch(&name);
         let report = match self.engine.conductor(&container).await? {
-            Conductor::Monitor(monitor) => monitor.stop(&request, &mut |progress| line.show(&progress)).await?,
+            Conductor::Monitor(monitor) => {
+                monitor.stop(&request, &mut |progress| line.show(&progress)).await?
+            }
             Conductor::Caller(_) => anyhow::bail!("the monitor of {name} is gone"),
         };
         drop(line);
@@ -132,7 +138,8 @@ impl Stage {
         let mut log = self.engine.logs(container, &follow).await?;
         let mut seen = Vec::new();
         while !seen.ends_with(b"Program started...\n") {
-            let chunk = log.next().await.context("the program ended before it said that it had started")??;
+            let chunk =
+                log.next().await.context("the program ended before it said that it had started")??;
             seen.extend(chunk.bytes);
         }
         Ok(())

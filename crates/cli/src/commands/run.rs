@@ -39,7 +39,11 @@ pub(super) async fn run(settings: &Settings, args: Run) -> anyhow::Result<u8> {
 }
 
 /// Starts the program, and stays with it unless `detach`. The outer error is that it could not be started.
-async fn start(settings: &Settings, spec: RunSpec, detach: bool) -> gracefully_engine::Result<anyhow::Result<u8>> {
+async fn start(
+    settings: &Settings,
+    spec: RunSpec,
+    detach: bool,
+) -> gracefully_engine::Result<anyhow::Result<u8>> {
     let engine = Local::open()?;
     if detach {
         let container = engine.run(spec).await?;

@@ -45,7 +45,9 @@ impl Control {
             {
                 Ok(None)
             }
-            Err(source) => Err(Error::Io { what: "connect to", path: home.path().join("control.sock"), source }),
+            Err(source) => {
+                Err(Error::Io { what: "connect to", path: home.path().join("control.sock"), source })
+            }
         }
     }
 
@@ -105,6 +107,9 @@ impl Control {
     }
 
     fn misunderstood(&self, answer: Answer) -> Error {
-        Error::System { what: "talking to the monitor".to_owned(), source: io::Error::other(format!("{answer:?}")) }
+        Error::System {
+            what: "talking to the monitor".to_owned(),
+            source: io::Error::other(format!("{answer:?}")),
+        }
     }
 }

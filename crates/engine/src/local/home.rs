@@ -138,7 +138,9 @@ impl Home {
     pub fn try_lock(&self) -> Result<Option<Lock>> {
         let path = self.path.join("lock");
         let file = match open_lock(&path) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Err(self.gone()),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(self.gone());
+            }
             opened => opened?,
         };
         if !lock_now(&file, &path)? {
@@ -179,7 +181,9 @@ impl Home {
     /// mount namespace.
     pub(super) fn remove(&self, _in_charge: &Lock) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &self.path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("remove", &self.path, error))
+            }
             _ => Ok(()),
         }
     }

@@ -65,7 +65,9 @@ pub async fn launch(
 
     let launched = match timeout(PATIENCE, converse(stream, created)).await {
         Ok(launched) => launched,
-        Err(_) => Err(Error::Start { code: USAGE, message: format!("not started within {} s", PATIENCE.as_secs()) }),
+        Err(_) => {
+            Err(Error::Start { code: USAGE, message: format!("not started within {} s", PATIENCE.as_secs()) })
+        }
     };
     end(&mut launcher, launched.is_err());
     launched
@@ -75,7 +77,9 @@ async fn converse(stream: UnixStream, created: impl FnOnce(&PidFd) -> Result<()>
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::with_capacity(512, from);
     let process = match protocol::read(&mut from).await {
-        Some(Launched::Created(pid)) => PidFd::open(pid).map_err(|error| system("pidfd_open", io::Error::other(error)))?,
+        Some(Launched::Created(pid)) => {
+            PidFd::open(pid).map_err(|error| system("pidfd_open", io::Error::other(error)))?
+        }
         other => return Err(failed(other)),
     };
     created(&process)?;

@@ -72,7 +72,8 @@ pub fn send(main: &PidFd, id: &str, signal: Signal) -> Result<()> {
 /// A program that has stopped itself takes no signal but SIGKILL until it is continued.
 pub fn wake(main: &PidFd) {
     use gracefully_core::diagnosis::State;
-    let stopped = gracefully_linux::process::stat(main.pid()).is_some_and(|stat| stat.state == State::Stopped);
+    let stopped =
+        gracefully_linux::process::stat(main.pid()).is_some_and(|stat| stat.state == State::Stopped);
     if stopped {
         // If it is gone it needs no waking.
         let _ = main.send(Signal::CONT);

@@ -140,7 +140,10 @@ fn workdir(spec: &RunSpec) -> Result<PathBuf> {
         (Some(dir), Some(_)) if dir.is_absolute() => Ok(dir.clone()),
         (Some(dir), Some(_)) => Err(Error::Start {
             code: USAGE,
-            message: format!("the working directory '{}' is invalid, it needs to be an absolute path", dir.display()),
+            message: format!(
+                "the working directory '{}' is invalid, it needs to be an absolute path",
+                dir.display()
+            ),
         }),
         (None, Some(_)) => Ok(PathBuf::from("/")),
     }

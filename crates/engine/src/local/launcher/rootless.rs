@@ -46,7 +46,8 @@ pub(super) fn mounts_are_ours() -> io::Result<()> {
 fn why_not(error: &io::Error) -> String {
     let setting = |name: &str| fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
     let missing = if setting("user/max_user_namespaces").trim() == "0" {
-        "user.max_user_namespaces is 0; root can raise it with: sysctl user.max_user_namespaces=15000".to_owned()
+        "user.max_user_namespaces is 0; root can raise it with: sysctl user.max_user_namespaces=15000"
+            .to_owned()
     } else if setting("kernel/unprivileged_userns_clone").trim() == "0" {
         "kernel.unprivileged_userns_clone is 0; root can allow it with: sysctl kernel.unprivileged_userns_clone=1"
             .to_owned()

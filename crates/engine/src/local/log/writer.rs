@@ -174,7 +174,11 @@ mod tests {
         assert_eq!(log.lost(), 19);
         assert_eq!(
             entries(dir.path(), CURRENT),
-            ["gracefully: 14 bytes of output were lost: No space left on device (os error 28)", "kept", "kept too"]
+            [
+                "gracefully: 14 bytes of output were lost: No space left on device (os error 28)",
+                "kept",
+                "kept too"
+            ]
         );
     }
 }
