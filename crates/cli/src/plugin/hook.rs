@@ -59,7 +59,7 @@ pub(super) fn next_steps(data: &str) -> Option<String> {
 fn stopped(docker: Vec<String>) -> Option<(Engines, Vec<String>)> {
     let line = docker.into_iter().map(OsString::from).collect();
     let Parsed::Do(args) = usage::parse(Program::Standalone, line).ok()? else { return None };
-    let Args { mut global, verb } = *args;
+    let Args { mut global, verb, .. } = *args;
     let Verb::Stop(stop) = verb else { return None };
     global.engine = EngineChoice::Docker;
     Some((Engines::new(global), stop.targets.targets))
