@@ -193,7 +193,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "SECONDS", value_parser = values::integer, help_heading = "The stop")]
     pub(crate) stop_timeout: Option<i64>,
 
-    /// Set an environment variable; without =VALUE take ours
+    /// Set an environment variable; without =VALUE take ours. On this machine's / all of ours are passed on anyway
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = values::variable, help_heading = "The program")]
     pub(crate) env: Vec<values::Variable>,
 
@@ -201,7 +201,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", help_heading = "The program")]
     pub(crate) env_file: Vec<PathBuf>,
 
-    /// The directory in which the program starts [default: /]
+    /// The directory in which the program starts [default: the current one; with --rootfs /]
     #[arg(short, long, value_name = "DIR", help_heading = "The program")]
     pub(crate) workdir: Option<PathBuf>,
 

@@ -1,48 +1,321 @@
-//! The one executor of a stop: walks a sequence with an engine.
+//! The one executor: walks a [`Sequence`] on an [`Instance`].
+//!
+//! The sequence decides, this module only carries out. Every [`Action`] becomes a job (a future that ends in an
+//! [`Event`]), and the loop waits for whatever comes first: a job, a further order of the caller, the next deadline.
+//! The client uses it for docker and for plain processes, the local engine's monitor for its container.
+//!
+//! Two looks at the processes make the diagnosis: one before the stop signal, because afterwards there may be nobody
+//! left to look at; and one shortly before time runs out, because an engine kills by itself at that moment.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use gracefully_core::event::{ExitStatus, Progress};
-use gracefully_core::phase::Phase;
+use futures_util::StreamExt;
+use futures_util::future::{self, BoxFuture, FutureExt};
+use futures_util::stream::FuturesUnordered;
+use gracefully_core::diagnosis::{self, Code, Finding};
+use gracefully_core::event::{Action, Event, Progress};
 use gracefully_core::plan::Plan;
 use gracefully_core::policy::{Then, Timeout};
-use gracefully_core::report::{Conclusion, Reason, Report, Target, Verdict};
-use gracefully_core::signal::Signal;
-use gracefully_engine::{Instance, Terminate};
+use gracefully_core::report::{Report, Target, Verdict};
+use gracefully_core::sequence::Sequence;
+use gracefully_engine::{Error, Instance, Terminate};
+use gracefully_linux::{connections, family};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
 
-/// One stop.
+/// How long before the end of the budget the second look is taken.
+const LOOK_BEFORE_KILL: Duration = Duration::from_millis(100);
+
+/// How long an engine's own stop may take to return after its container has ended: dockerd waits up to two seconds for
+/// the streams and then releases the network.
+const ENGINE_RETURN: Duration = Duration::from_secs(10);
+
+/// What is to be stopped, and how.
+#[derive(Debug)]
 pub(crate) struct Stop {
     pub(crate) target: Target,
     pub(crate) plan: Plan,
 }
 
-/// A further order while a stop is going on.
-#[expect(dead_code, reason = "placeholder")]
+/// What the caller may say while the stop is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
+    /// A further request: see [`Event::StopRequested`].
     Stop { budget: Option<Timeout>, then: Then },
+    /// Leave the program alone, if the stop signal has not been sent yet.
     Abort,
 }
 
 /// Walks one stop on `instance` and returns its report.
+///
+/// It does not fail: an engine that stops answering becomes a report with [`Verdict::Failed`]. `onlooker` is told what
+/// happens while it happens. Dropping the future leaves everything to the engine: before the stop signal the program
+/// goes on, after it an engine that kills by itself finishes.
 pub(crate) async fn walk(
     instance: &dyn Instance,
     stop: Stop,
-    _: &mut mpsc::UnboundedReceiver<Order>,
+    orders: &mut mpsc::UnboundedReceiver<Order>,
     onlooker: &mut (dyn FnMut(Progress) + Send),
 ) -> Report {
-    onlooker(Progress::Began(Phase::Terminate));
-    let policy = stop.plan.policy;
-    let order = Terminate { policy, kill_after: policy.timeout.value.limit(), then: policy.then };
-    let exit = match instance.terminate(&order).await {
-        Ok(()) => instance.exited().await.ok(),
-        Err(_) => None,
+    let Stop { target, plan } = stop;
+    let requested_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let policy = plan.policy;
+    onlooker(Progress::Planned(policy));
+
+    let mut walk = Walk {
+        instance,
+        sequence: Sequence::new(plan),
+        epoch: Instant::now(),
+        jobs: FuturesUnordered::new(),
+        terminating: None,
+        kill_at: None,
+        findings: Vec::new(),
+        last_look: Vec::new(),
+        told_steps: 0,
+        told_phase: None,
+        onlooker,
     };
-    let (verdict, reason) = match exit {
-        Some(ExitStatus::Signal(Signal::KILL)) => (Verdict::Forced, Reason::Killed),
-        Some(_) => (Verdict::Graceful, Reason::Exited),
-        None => (Verdict::Failed, Reason::EngineLost("placeholder".into())),
-    };
-    let conclusion = Conclusion { verdict, reason, exit, took: Duration::ZERO, steps: vec![] };
-    Report::new(stop.target, String::new(), &policy, conclusion, vec![])
+    walk.run(orders).await;
+
+    let conclusion = walk.sequence.conclusion().expect("the sequence is done");
+    let findings = walk.findings_for(conclusion.verdict);
+    Report::new(target, requested_at, &policy, conclusion, findings)
 }
+
+struct Walk<'a> {
+    instance: &'a dyn Instance,
+    sequence: Sequence,
+    epoch: Instant,
+    jobs: FuturesUnordered<BoxFuture<'a, Ended>>,
+    /// The engine's order to terminate, until it has returned.
+    terminating: Option<BoxFuture<'a, Result<(), Error>>>,
+    /// When the engine was told to kill by itself.
+    kill_at: Option<Duration>,
+    findings: Vec<Finding>,
+    /// What was found shortly before time ran out; it counts only if it did.
+    last_look: Vec<Finding>,
+    told_steps: usize,
+    told_phase: Option<gracefully_core::phase::Phase>,
+    onlooker: &'a mut (dyn FnMut(Progress) + Send),
+}
+
+/// How a job ended.
+enum Ended {
+    With(Event),
+    /// It is time for the last look.
+    TimeToLook,
+}
+
+impl<'a> Walk<'a> {
+    async fn run(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) {
+        let instance = self.instance;
+        // From the beginning, so that a program that ends by itself is noticed in every phase, and so that an engine
+        // with a restart of its own is asked for the next exit before there can be one.
+        self.jobs.push(
+            async move {
+                Ended::With(match instance.exited().await {
+                    Ok(status) => Event::MainExited(status),
+                    Err(error) => Event::EngineLost(chain(&error)),
+                })
+            }
+            .boxed(),
+        );
+        let then = self.sequence.plan().policy.then;
+        self.tell(Event::StopRequested { budget: None, then });
+
+        let mut orders_open = true;
+        while !self.carry_out() {
+            let deadline = self.sequence.deadline().map(|at| self.epoch + at);
+            tokio::select! {
+                Some(ended) = self.jobs.next() => match ended {
+                    Ended::With(event) => self.tell(event),
+                    Ended::TimeToLook => self.look_again(),
+                },
+                Some(result) = returned(&mut self.terminating) => {
+                    self.terminating = None;
+                    self.on_terminate_returned(result);
+                }
+                order = orders.recv(), if orders_open => match order {
+                    Some(Order::Stop { budget, then }) => self.tell(Event::StopRequested { budget, then }),
+                    Some(Order::Abort) => self.tell(Event::Aborted),
+                    None => orders_open = false,
+                },
+                () = until(deadline) => self.tell(Event::Timer),
+            }
+        }
+        // The container has ended, but the engine may still be busy with its network: docker prints no name before.
+        if let Some(terminating) = self.terminating.take() {
+            let _ = timeout(ENGINE_RETURN, terminating).await;
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        // An instance is one PID namespace or one process: with main everything has ended.
+        let everything = matches!(event, Event::MainExited(_));
+        let now = self.epoch.elapsed();
+        self.sequence.handle(now, event);
+        if everything {
+            self.sequence.handle(now, Event::AllExited);
+        }
+    }
+
+    /// Carries out what the sequence asks for; true when it asks for nothing more.
+    fn carry_out(&mut self) -> bool {
+        let mut done = false;
+        while let Some(action) = self.sequence.next_action() {
+            self.tell_onlooker();
+            match action {
+                Action::Signal { signal: _, kill_at } => self.terminate(kill_at),
+                // Nothing in this process buffers the program's data; its own files are its own affair.
+                Action::Flush { .. } => {
+                    self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed())
+                }
+                Action::Kill => self.kill(),
+                Action::Start => self.start(),
+                Action::Done => done = true,
+                Action::Deregister
+                | Action::Reregister
+                | Action::Observe
+                | Action::Hold
+                | Action::Refuse
+                | Action::Release
+                | Action::Sweep(_) => unreachable!("{action:?} is in no plan that this program makes"),
+            }
+        }
+        self.tell_onlooker();
+        done
+    }
+
+    fn terminate(&mut self, kill_at: Option<Duration>) {
+        let policy = self.sequence.plan().policy;
+        self.look_before(policy.signal.value);
+        let now = self.epoch.elapsed();
+        let order =
+            Terminate { policy, kill_after: kill_at.map(|at| at.saturating_sub(now)), then: policy.then };
+        let instance = self.instance;
+        self.terminating = Some(async move { instance.terminate(&order).await }.boxed());
+        self.kill_at = kill_at;
+        if let Some(look_at) = kill_at.map(|at| at.saturating_sub(LOOK_BEFORE_KILL)).filter(|at| *at > now) {
+            let look_at = self.epoch + look_at;
+            self.jobs.push(sleep_until(look_at).map(|()| Ended::TimeToLook).boxed());
+        }
+    }
+
+    fn on_terminate_returned(&mut self, result: Result<(), Error>) {
+        match result {
+            // Somebody was quicker; `exited` tells how it ended.
+            Ok(()) | Err(Error::NotRunning { .. } | Error::NotFound { .. }) => {}
+            Err(error) => self.tell(Event::EngineLost(chain(&error))),
+        }
+    }
+
+    fn kill(&mut self) {
+        // An engine that restarts by itself also kills by itself. A kill of ours at the same moment could hit the
+        // program that it has just started.
+        let engine_kills = self.instance.kills_by_itself()
+            && self.sequence.plan().policy.then == Then::Start
+            && self.kill_at.is_some_and(|at| at <= self.epoch.elapsed());
+        if engine_kills {
+            return;
+        }
+        let instance = self.instance;
+        self.jobs.push(
+            async move {
+                match instance.kill().await {
+                    // Nothing more to do here: `exited` tells the rest.
+                    Ok(()) | Err(Error::NotRunning { .. } | Error::NotFound { .. }) => {
+                        future::pending().await
+                    }
+                    Err(error) => Ended::With(Event::EngineLost(chain(&error))),
+                }
+            }
+            .boxed(),
+        );
+    }
+
+    fn start(&mut self) {
+        let instance = self.instance;
+        self.jobs.push(
+            async move { Ended::With(Event::Started(instance.start().await.map_err(|error| chain(&error)))) }
+                .boxed(),
+        );
+    }
+
+    fn look_before(&mut self, signal: gracefully_core::signal::Signal) {
+        let Some(family) = self.instance.main_pid().and_then(family::family) else { return };
+        for finding in diagnosis::before(signal, &family) {
+            (self.onlooker)(Progress::Noticed(finding.clone()));
+            self.findings.push(finding);
+        }
+    }
+
+    fn look_again(&mut self) {
+        let policy = self.sequence.plan().policy;
+        self.last_look = match self.instance.main_pid() {
+            Some(pid) => {
+                let mut family = family::family(pid);
+                family.iter_mut().for_each(connections::count);
+                let after = |family| diagnosis::after(policy.signal.value, policy.timeout.value, &family);
+                family.map(after).unwrap_or_default()
+            }
+            None => vec![Finding::new(
+                Code::NotVisible,
+                "the engine runs on another host: its processes cannot be looked at from here",
+            )],
+        };
+    }
+
+    /// What was noticed and still matters after this verdict.
+    fn findings_for(&self, verdict: Verdict) -> Vec<Finding> {
+        let last = if verdict == Verdict::Graceful { &[][..] } else { &self.last_look };
+        let first = self.findings.iter().filter(|finding| match finding.code {
+            // A program that was still starting and ended in time has shown that it could.
+            Code::StillStarting => verdict != Verdict::Graceful,
+            code => !last.iter().any(|later| later.code == code),
+        });
+        first.chain(last).cloned().collect()
+    }
+
+    fn tell_onlooker(&mut self) {
+        for step in &self.sequence.steps()[self.told_steps..] {
+            (self.onlooker)(Progress::Ended(step.clone()));
+        }
+        self.told_steps = self.sequence.steps().len();
+        let phase = self.sequence.phase();
+        if phase != self.told_phase {
+            self.told_phase = phase;
+            if let Some(phase) = phase {
+                (self.onlooker)(Progress::Began(phase));
+            }
+        }
+    }
+}
+
+/// The result of `job` when it ends; never, if there is none.
+async fn returned<T>(job: &mut Option<BoxFuture<'_, T>>) -> Option<T> {
+    match job {
+        Some(job) => Some(job.await),
+        None => future::pending().await,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => future::pending().await,
+    }
+}
+
+/// An error with its causes, for a text.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! From facts about processes to findings with a remedy.
 //!
 //! The kernel treats the first process of a PID namespace differently from every other process: a signal whose
-//! action is the default one is discarded instead of ending it (pid_namespaces(7)). So PID 1 without a handler
+//! action is the default one is discarded instead of ending it (`pid_namespaces(7)`). So PID 1 without a handler
 //! does not notice SIGTERM at all, and `docker stop` waits out its ten seconds. Whether there is a handler can be
 //! read beforehand from `SigCgt` in `/proc/PID/status`. Programs such as tini, s6-svscan and catatonit show no
 //! handler and still react: they block the signal and collect it with sigwait(3) or signalfd(2).
@@ -50,8 +50,10 @@ pub struct Process {
     pub caught: u64,
     /// Signals that are ignored (`SigIgn`).
     pub ignored: u64,
-    /// Signals for which a thread waits in sigwait(3) or signalfd(2).
+    /// Signals that the main thread holds back, to collect them with sigwait(3) or signalfd(2).
     pub awaited: u64,
+    /// Whether `awaited` may lack signals, because the kernel does not let us see what the process waits for.
+    pub awaited_hidden: bool,
     /// Established TCP connections, if known.
     pub connections: Option<u32>,
 }
@@ -77,10 +79,12 @@ pub enum State {
 pub enum Reaction {
     /// A handler runs.
     Handles,
-    /// A thread collects it with sigwait(3) or signalfd(2).
+    /// It is held back, and collected with sigwait(3) or signalfd(2).
     Awaits,
     /// It is ignored on purpose.
     Ignores,
+    /// There is no handler; whether it is awaited we may not see.
+    Unknown,
     /// The default action: for PID 1 of a namespace none, for others usually death at once.
     Default,
 }
@@ -95,6 +99,8 @@ impl Process {
             Reaction::Awaits
         } else if self.ignored & mask != 0 {
             Reaction::Ignores
+        } else if self.awaited_hidden {
+            Reaction::Unknown
         } else {
             Reaction::Default
         }
@@ -113,12 +119,12 @@ impl Process {
     }
 
     fn command_line(&self) -> String {
-        if self.command.is_empty() { self.name.clone() } else { self.command.join(" ") }
+        if self.command.is_empty() { printable(&self.name) } else { printable(&self.command.join(" ")) }
     }
 
     /// "python3 (pid 7)", with the PID that its owner knows.
     fn who(&self) -> String {
-        format!("{} (pid {})", self.program(), self.inner_pid)
+        format!("{} (pid {})", printable(self.program()), self.inner_pid)
     }
 
     fn is_shell(&self) -> bool {
@@ -134,7 +140,7 @@ impl Process {
             "mvnw", "su", "sudo",
         ];
         // `node /usr/bin/npm start` shows npm as the second word; npm itself rewrites its title to "npm start".
-        let words = self.command.iter().take(2).flat_map(|word| word.split(' ').next());
+        let words = self.command.iter().take(2).filter_map(|word| word.split(' ').next());
         words
             .map(|word| word.rsplit('/').next().unwrap_or(word).trim_end_matches(".js"))
             .any(|word| WRAPPERS.contains(&word))
@@ -211,16 +217,15 @@ pub fn before(signal: Signal, family: &Family) -> Vec<Finding> {
     if main.state == State::Stopped {
         findings.push(stopped(main));
     }
-    match main.reaction(signal) {
-        Reaction::Handles | Reaction::Awaits => return findings,
-        Reaction::Ignores | Reaction::Default => {}
+    if !is_deaf(signal, main) {
+        return findings;
     }
     if main.age < START_UP_ALLOWANCE && family.descendants.is_empty() && main.is_namespace_init() {
         let message =
             format!("PID 1 has no handler for {signal} yet; it started {} ms ago.", main.age.as_millis());
         findings.push(Finding::new(Code::StillStarting, message));
-    } else if let Some(finding) = deaf(signal, family) {
-        findings.push(finding);
+    } else {
+        findings.push(deaf(signal, family));
     }
     findings
 }
@@ -229,12 +234,8 @@ pub fn before(signal: Signal, family: &Family) -> Vec<Finding> {
 pub fn after(signal: Signal, budget: Timeout, family: &Family) -> Vec<Finding> {
     let main = &family.main;
     let mut findings = Vec::new();
-    let deaf = match main.reaction(signal) {
-        Reaction::Handles | Reaction::Awaits => None,
-        Reaction::Ignores | Reaction::Default => deaf(signal, family),
-    };
-    if let Some(finding) = deaf {
-        findings.push(finding);
+    if is_deaf(signal, main) {
+        findings.push(deaf(signal, family));
     } else if main.state != State::Zombie {
         findings.push(still_alive(signal, budget, family));
     }
@@ -252,8 +253,18 @@ pub fn reaches_nobody(signal: Signal, main: &Process) -> bool {
     main.is_namespace_init() && main.age >= START_UP_ALLOWANCE && main.reaction(signal) == Reaction::Default
 }
 
+/// Does the main process neither handle nor await the stop signal, as far as can be seen?
+fn is_deaf(signal: Signal, main: &Process) -> bool {
+    match main.reaction(signal) {
+        Reaction::Handles | Reaction::Awaits => false,
+        Reaction::Ignores | Reaction::Default => true,
+        // Shells and wrappers have handlers or nothing; an init such as tini awaits.
+        Reaction::Unknown => main.is_shell() || main.is_wrapper(),
+    }
+}
+
 /// The main process neither handles nor awaits the stop signal: say what that means.
-fn deaf(signal: Signal, family: &Family) -> Option<Finding> {
+fn deaf(signal: Signal, family: &Family) -> Finding {
     let main = &family.main;
     let init = main.is_namespace_init();
     let main_is = if init { "PID 1 is".to_string() } else { format!("pid {} is", main.pid) };
@@ -262,7 +273,7 @@ fn deaf(signal: Signal, family: &Family) -> Option<Finding> {
     let acts = |p: &&Process| matches!(p.reaction(signal), Reaction::Handles | Reaction::Awaits);
     let program = family.descendants.iter().find(acts).or(family.descendants.first());
 
-    let finding = match program {
+    match program {
         Some(program) if main.is_shell() => Finding::new(
             Code::ShellIsMain,
             format!(
@@ -295,8 +306,7 @@ fn deaf(signal: Signal, family: &Family) -> Option<Finding> {
                 "{main_is} \"{line}\" and has no handler for {signal}; it ends on the spot, whatever it is doing."
             ),
         ),
-    };
-    Some(finding)
+    }
 }
 
 fn still_alive(signal: Signal, budget: Timeout, family: &Family) -> Finding {
@@ -343,6 +353,15 @@ fn uninterruptible(process: &Process) -> Finding {
         ),
     )
     .hint("Look at the disk or network file system that it waits for.")
+}
+
+/// A process may call itself anything, also something that a terminal obeys.
+fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
 }
 
 /// A command as a Dockerfile's exec form: `["python3","app.py"]`.
@@ -407,6 +426,13 @@ mod tests {
     }
 
     #[test]
+    fn a_name_cannot_write_to_the_terminal() {
+        let all = family(process(1, &["evil\u{1b}[2J", "x\ny"]), vec![]);
+        let text = &texts(&before(TERM, &all))[0];
+        assert!(text.starts_with(r#"PID 1 is "evil\u{1b}[2J x\ny" and"#), "{text}");
+    }
+
+    #[test]
     fn npm_in_front_is_a_wrapper_however_it_shows_itself() {
         for command in
             [&["npm start"][..], &["node", "/usr/bin/npm", "start"], &["node", "/opt/yarn.js", "start"]]
@@ -414,6 +440,19 @@ mod tests {
             let all = family(process(1, command), vec![process(18, &["node", "server.js"])]);
             assert_eq!(before(TERM, &all)[0].code, Code::WrapperIsMain, "{command:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_claimed() {
+        let hidden = |command: &[&str]| Process { awaited_hidden: true, ..process(1, command) };
+        let child = Process { caught: TERM.mask(), ..process(7, &["python3", "app.py"]) };
+
+        let tini = family(hidden(&["/sbin/tini", "--", "python3", "app.py"]), vec![child.clone()]);
+        assert_eq!(before(TERM, &tini), []);
+        assert!(!reaches_nobody(TERM, &tini.main));
+
+        let shell = family(hidden(&["/bin/sh", "-c", "python3 app.py"]), vec![child]);
+        assert_eq!(before(TERM, &shell)[0].code, Code::ShellIsMain);
     }
 
     #[test]

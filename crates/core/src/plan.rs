@@ -134,14 +134,14 @@ impl Ends {
         let f = work.flush.min(b / 5);
         let t = (b / 2).min(Duration::from_secs(2)).max(b / 10 * 3);
 
-        let kill = b - k;
-        let terminate = kill - f;
+        let kill = b.saturating_sub(k);
+        let terminate = kill.saturating_sub(f);
         let traffic = terminate.saturating_sub(t);
         let deregister = (traffic / 3).min(Duration::from_secs(2));
         // The family needs time of its own after main: three tenths of what Terminate is sure to have.
         let main = match work.reach {
             Reach::Main => terminate,
-            Reach::Family => terminate - (terminate - traffic) / 10 * 3,
+            Reach::Family => terminate.saturating_sub(terminate.saturating_sub(traffic) / 10 * 3),
         };
         let give_up = match work.reach {
             Reach::Main => kill + GIVE_UP,
@@ -157,8 +157,8 @@ impl Ends {
         }
     }
 
-    /// The same ends counted from `origin` instead of zero.
-    pub(crate) fn from_origin(self, origin: Duration) -> Self {
+    /// The same ends counted from `origin` instead of from zero.
+    pub(crate) fn after(self, origin: Duration) -> Self {
         let shift = |end: Option<Duration>| end.map(|end| origin.saturating_add(end));
         Self {
             deregister: shift(self.deregister),
@@ -250,8 +250,11 @@ mod tests {
                     let [deregister, traffic, _, terminate, kill, _] = all;
                     assert!(kill <= b && deregister <= ms(2_000) && deregister <= traffic);
                     // Terminate is sure of a third of a short budget and of 2 s of a long one, minus what others reserve.
-                    assert!(terminate - traffic >= (b / 10 * 2).min(ms(2_000)), "{b:?} {work:?}: {all:?}");
-                    assert!(kill - terminate <= b / 5);
+                    assert!(
+                        terminate.saturating_sub(traffic) >= (b / 10 * 2).min(ms(2_000)),
+                        "{b:?} {work:?}: {all:?}"
+                    );
+                    assert!(kill.saturating_sub(terminate) <= b / 5);
                 }
             }
         }

@@ -148,3 +148,91 @@ pub struct Conclusion {
     /// The phases, in the order in which they ended.
     pub steps: Vec<Step>,
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::diagnosis::Code;
+    use crate::event::{Event, Progress};
+    use crate::plan::{Plan, Work};
+    use crate::policy::{Request, Settings};
+    use crate::sequence::Sequence;
+    use alloc::string::ToString;
+    use alloc::vec;
+    use serde_json::Value;
+
+    const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/report.schema.json");
+
+    /// A report with something in every field.
+    fn report() -> Report {
+        let policy = Policy::resolve(&Request::default(), &Settings::default());
+        let mut stop = Sequence::new(Plan::new(policy, Work::default()));
+        let us = Duration::from_micros;
+        stop.handle(us(0), Event::StopRequested { budget: None, then: Then::Stay });
+        stop.handle(us(10_000_000), Event::Timer);
+        stop.handle(us(10_000_000), Event::Flushed(Err("no space left on device".to_string())));
+        stop.handle(us(10_000_123), Event::MainExited(ExitStatus::Signal(Signal::KILL)));
+        stop.handle(us(10_000_456), Event::AllExited);
+        let target = Target { engine: "docker".into(), id: "0f".repeat(32), name: "web".into() };
+        let finding = Finding::new(Code::ShellIsMain, "PID 1 is a shell.").hint("Use the exec form.");
+        let conclusion = stop.conclusion().expect("everything has exited");
+        Report::new(target, "2026-11-23T22:13:00.000Z".into(), &policy, conclusion, vec![finding])
+    }
+
+    #[test]
+    fn a_report_survives_json() {
+        let json = serde_json::to_string(&report()).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report());
+    }
+
+    #[test]
+    fn progress_survives_json() {
+        let report = report();
+        let policy = Policy::resolve(&Request::default(), &Settings::default());
+        let mut all = vec![Progress::Planned(policy), Progress::Noticed(report.findings[0].clone())];
+        all.extend(report.steps.into_iter().map(Progress::Ended));
+        for progress in all {
+            let json = serde_json::to_string(&progress).unwrap();
+            assert_eq!(serde_json::from_str::<Progress>(&json).unwrap(), progress);
+        }
+    }
+
+    #[test]
+    fn people_and_programs_find_what_they_look_for() {
+        let json = serde_json::to_value(report()).unwrap();
+        assert_eq!(json["verdict"], "forced");
+        assert_eq!(json["reason"]["is"], "killed");
+        assert_eq!(json["signal"]["value"], "SIGTERM");
+        assert_eq!(json["budget"]["value"]["ms"], 10_000.0);
+        assert_eq!(json["took_ms"], 10_000.456);
+        assert_eq!(json["exit"]["value"], "SIGKILL");
+        assert_eq!(json["steps"][4]["outcome"]["why"], "no space left on device");
+        assert_eq!(json["findings"][0]["code"], "shell_is_main");
+    }
+
+    /// `UPDATE_SCHEMA=1 cargo test -p gracefully-core` writes the file after a deliberate change.
+    #[test]
+    fn the_checked_in_schema_is_the_one_of_the_code() {
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(Report)).unwrap() + "\n";
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(SCHEMA, &schema).unwrap();
+        }
+        let checked_in = std::fs::read_to_string(SCHEMA).unwrap_or_default();
+        assert!(schema == checked_in, "docs/report.schema.json is stale: see the comment of this test");
+    }
+
+    #[test]
+    fn the_schema_describes_every_field_and_requires_them() {
+        let schema: Value = serde_json::from_str(&std::fs::read_to_string(SCHEMA).unwrap()).unwrap();
+        let json = serde_json::to_value(report()).unwrap();
+        for field in json.as_object().unwrap().keys() {
+            let property = &schema["properties"][field];
+            assert!(property["description"].is_string(), "{field} is not described");
+            let optional = field == "exit";
+            let required = schema["required"].as_array().unwrap().iter().any(|name| name == field);
+            assert!(required != optional, "{field}: required {required}");
+        }
+    }
+}

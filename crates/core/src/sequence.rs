@@ -223,7 +223,10 @@ impl Sequence {
             self.plan.policy.then = Then::Stay;
         }
         if let Some(budget) = budget {
-            self.ends = self.ends.earlier(Ends::new(budget, &self.plan.work).from_origin(at));
+            self.ends = self.ends.earlier(Ends::new(budget, &self.plan.work).after(at));
+            if let State::Flush { until } = &mut self.state {
+                *until = earlier(*until, flush_end(at, self.ends));
+            }
         }
         match self.requests {
             0 | 1 => {} // The first request after a crash: the sweep is under way already.
@@ -318,7 +321,7 @@ impl Sequence {
             State::Settle { quiet_since, .. } => {
                 if traffic.new > 0 {
                     *quiet_since = at;
-                } else if self.plan.work.settle.is_some_and(|settle| at - *quiet_since >= settle.quiet) {
+                } else if self.plan.work.settle.is_some_and(|settle| at >= *quiet_since + settle.quiet) {
                     self.leave(at, Outcome::Done);
                     self.enter_drain(at);
                 }
@@ -491,7 +494,7 @@ impl Sequence {
 impl Sequence {
     fn begin(&mut self, at: Duration) {
         self.origin = at;
-        self.ends = self.plan.ends.from_origin(at);
+        self.ends = self.plan.ends.after(at);
     }
 
     /// Main ended unasked: deregister at once, without waiting for it, and give the rest of the family its
@@ -574,12 +577,7 @@ impl Sequence {
     }
 
     fn enter_flush(&mut self, at: Duration) {
-        // The reserve may be zero or used up (a budget of zero, a third request): then a last short attempt.
-        let until = match self.ends.kill {
-            Some(kill) if kill > at => Some(kill),
-            Some(_) => Some(at + AT_LEAST),
-            None => None,
-        };
+        let until = flush_end(at, self.ends);
         self.enter(at, State::Flush { until });
         self.actions.push_back(Action::Flush { until });
     }
@@ -673,6 +671,12 @@ impl Sequence {
             outcome,
         });
     }
+}
+
+/// When a flush that goes on at time `at` is given up. Its reserve may be zero or used up (a budget of zero, a third
+/// request): then there is one last short attempt.
+fn flush_end(at: Duration, ends: Ends) -> Option<Duration> {
+    ends.kill.map(|kill| if kill > at { kill } else { at + AT_LEAST })
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl Signal {
         self.0
     }
 
-    /// The bit of this signal in the masks of `/proc/PID/status` (proc_pid_status(5)).
+    /// The bit of this signal in the masks of `/proc/PID/status` (`proc_pid_status(5)`).
     pub fn mask(self) -> u64 {
         1 << (self.0 - 1)
     }

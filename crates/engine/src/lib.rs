@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use gracefully_core::diagnosis::Finding;
 use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::{Policy, Then};
 use gracefully_core::signal::Signal;
@@ -132,6 +133,11 @@ pub trait Instance: Debug + Send + Sync {
 
     /// Starts it again, or waits until an engine with a restart of its own has done so.
     async fn start(&self) -> Result<()>;
+
+    /// What about the engine differed from what was asked for, once the stop is over.
+    fn findings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 }
 
 /// The order to end a program.

@@ -1,1 +1,34 @@
-//! What the Linux kernel says about processes. The crate only observes, and needs no privilege for it.
+//! What the Linux kernel says about processes. The crate only observes, and needs no privilege for it; what the
+//! caller may not see is left out, and said to be unknown where that matters.
+//!
+//! * [`pidfd`]: one process, held so that a signal can never reach another one with the same PID.
+//! * [`process`]: what a process is doing and which signals it reacts to.
+//! * [`family`]: a process with everything that descends from it.
+//! * [`connections`]: how many TCP connections each of them has.
+//! * [`holders`]: which processes have a pipe open.
+//!
+//! Everything but the pidfd comes from /proc (proc(5)) and is a snapshot: a process may be gone when its name is
+//! printed. So the functions return `None`, or leave it out, instead of an error when it vanishes on the way.
+//!
+//! What a process says about itself (name, command line) may be anything, including escape sequences for the
+//! terminal: it is cut to a bounded length and made UTF-8, but not otherwise changed. Whoever prints it must quote it.
+//!
+//! `no_std` with `alloc`, because `gracefully-init` uses it.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod connections;
+pub mod family;
+pub mod holders;
+pub mod pidfd;
+pub mod process;
+
+mod procfs;
+#[cfg(test)]
+mod testing;
+
+pub use pidfd::PidFd;
+pub use rustix::io::Errno;

@@ -9,14 +9,14 @@ use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _};
 use gracefully_core::exit;
 use gracefully_core::signal::Signal;
-use gracefully_engine::{Error, LogOptions, Restart, RunSpec};
+use gracefully_engine::{Error, Restart, RunSpec};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logs;
 use crate::args::{EngineChoice, Run};
-use crate::engines;
+use crate::engines::{self, Attached};
 use crate::interrupt::{FORCED, FORCED_AFTER};
-use crate::lookup::Found;
+use crate::lookup::in_words;
 use crate::settings::Settings;
 use crate::usage::Refusal;
 use crate::values;
@@ -26,24 +26,29 @@ pub(super) async fn run(settings: &Settings, args: Run) -> anyhow::Result<u8> {
         settings.console.error(&Refusal::run(settings.program, message).text);
         Ok(code)
     };
+    let not_started = |error| match error {
+        Error::Start { code, message } => refuse(code, &message),
+        error => refuse(exit::USAGE, &format!("{:#}", anyhow::Error::from(error))),
+    };
     let detach = args.detach;
     let spec = match spec(settings, args) {
         Ok(spec) => spec,
         Err(why) => return refuse(exit::USAGE, &format!("{why:#}")),
     };
-    // From here on a signal may be meant for the program.
-    let signals = if detach { None } else { Some(Forwarded::new()?) };
-    let found = match engines::run(spec).await {
-        Ok(found) => found,
-        Err(Error::Start { code, message }) => return refuse(code, &message),
-        Err(error) => return refuse(exit::USAGE, &format!("{:#}", anyhow::Error::from(error))),
-    };
-    match signals {
-        None => {
-            settings.console.line(&found.container.id);
-            Ok(exit::OK)
-        }
-        Some(signals) => attend(settings, &found, signals).await,
+    if detach {
+        return match engines::run(spec).await {
+            Ok(container) => {
+                settings.console.line(&container.id);
+                Ok(exit::OK)
+            }
+            Err(error) => not_started(error),
+        };
+    }
+    // From here on a signal is meant for the program.
+    let signals = Forwarded::new()?;
+    match engines::run_attached(spec).await {
+        Ok(attached) => attend(settings, attached, signals).await,
+        Err(error) => not_started(error),
     }
 }
 
@@ -112,21 +117,19 @@ fn check_user(user: &str) -> anyhow::Result<()> {
 }
 
 /// Prints what the program writes, passes signals on, and returns its exit code.
-async fn attend(settings: &Settings, found: &Found, mut signals: Forwarded) -> anyhow::Result<u8> {
-    let Found { engine, container } = found;
-    let in_words = |error: Error| anyhow::anyhow!(found.in_words(&error));
-    let options = LogOptions { follow: true, ..LogOptions::default() };
-    let output = async {
-        let log = engine.logs(container, &options).await?;
-        logs::print(&settings.console, log).await
-    };
-    // Both at once: with --rm there may be nobody left to ask when the log has ended.
+async fn attend(settings: &Settings, attached: Attached, mut signals: Forwarded) -> anyhow::Result<u8> {
+    let Attached { engine, container, output, exit: exited } = attached;
+    let words = |error: &Error| in_words(engine.kind(), error);
     let ended = async {
-        let (printed, code) = tokio::join!(output, engine.wait(container));
+        let (printed, code) = tokio::join!(logs::print(&settings.console, output), exited);
         if let Err(error) = printed {
-            settings.console.note(&found.in_words(&error));
+            settings.console.note(&words(&error));
         }
-        code.map_err(in_words)
+        match code {
+            Some(code) => Ok(code),
+            // Its monitor was killed: what is written down about it is put right by whoever asks next.
+            None => engine.wait(&container).await,
+        }
     };
     let forwarding = async {
         let mut interrupts = 0;
@@ -137,27 +140,22 @@ async fn attend(settings: &Settings, found: &Found, mut signals: Forwarded) -> a
                     return;
                 }
             }
-            match engine.signal(container, signal).await {
+            match engine.signal(&container, signal).await {
+                Ok(()) => {}
                 // It has just ended: its exit code is on its way.
-                Ok(()) | Err(Error::NotRunning { .. } | Error::NotFound { .. }) => {}
-                Err(error) => settings.console.error(&found.in_words(&error)),
+                Err(error) if error.is_not_running() || error.is_not_found() => {}
+                Err(error) => settings.console.error(&words(&error)),
             }
         }
         std::future::pending::<()>().await;
     };
     let code = tokio::select! {
-        code = ended => code?,
+        code = ended => code.map_err(|error| anyhow::anyhow!(words(&error)))?,
         () = forwarding => {
             settings.console.error(FORCED);
             return Ok(exit::FAILURE);
         }
     };
-    if container.auto_remove {
-        match engine.wait_removed(container).await {
-            Ok(()) | Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(in_words(error)),
-        }
-    }
     // An exit code has eight bits; what has not is not one.
     Ok(u8::try_from(code).unwrap_or(exit::USAGE))
 }
