@@ -36,6 +36,10 @@ fn main() -> ExitCode {
     if line.get(1).is_some_and(|word| word == "monitor") {
         return monitor::main();
     }
+    // The demo's program is in this executable, under a link of its own name.
+    if line.first().is_some_and(|name| Path::new(name).file_name() == Some("seed".as_ref())) {
+        return seed::run();
+    }
     let program = Program::from_argv0(line.first());
     ExitCode::from(match plugin::answer(program, &line) {
         Some(code) => code,
