@@ -192,6 +192,9 @@ impl Engine for Local {
     }
 
     async fn list(&self, all: bool) -> Result<Vec<Container>> {
+        if !self.root.hidden()?.is_empty() {
+            self.root.sweep(&self.root.alone()?)?;
+        }
         let mut containers = Vec::new();
         for home in self.root.homes()? {
             match settle::container(&self.root, &home) {
