@@ -147,8 +147,8 @@ impl Supervisor {
     async fn next(&mut self) -> Happened {
         let Signals { child, terminate, interrupt, hangup } = &mut self.signals;
         tokio::select! {
-            // In this order, so that a program that never stops writing can still be stopped. What it wrote before it
-            // ended is read when it has ended.
+            // In this order, so that a program that never stops writing can still be stopped. What it has not got rid of
+            // when it ends is read then.
             biased;
             _ = child.recv() => Happened::ChildEnded,
             happened = walked(&mut self.stop) => happened,
@@ -166,7 +166,12 @@ impl Supervisor {
 
     async fn handle(&mut self, happened: Happened) -> Next {
         match happened {
-            Happened::Output(stream, read) => self.log.write(stream, &self.buffer[..read]),
+            Happened::Output(stream, read) => {
+                self.log.write(stream, &self.buffer[..read]);
+                // A pipe that always has something to read would keep this task running, and the kernel would not be
+                // asked whether a client, a signal or a timer is due.
+                tokio::task::yield_now().await;
+            }
             Happened::ChildEnded => return self.on_child_ended(),
             Happened::Connected(stream) => {
                 self.conversations.spawn(clients::serve(stream, self.questions.0.clone()));
