@@ -83,7 +83,7 @@ async fn act(argv: &[String]) -> gracefully_engine::Result<u8> {
                             let policy = gracefully_core::policy::Policy::resolve(&request, &c.settings);
                             let stop = drive::Stop { target: gracefully_core::report::Target { engine: "local".into(), id: c.id.clone(), name: c.name.clone() }, plan: gracefully_core::plan::Plan::new(policy, Default::default()) };
                             let r = drive::walk(&*i, stop, &mut rx, &mut |_| {}).await;
-                            writeln!(std::io::stderr(), "{:?} {:?}", r.verdict, r.exit).unwrap();
+                            writeln!(std::io::stderr(), "{:?} {:?} {:?}", r.verdict, r.reason, r.exit).unwrap();
                         }
                     }
                     writeln!(out, "{name}").unwrap();

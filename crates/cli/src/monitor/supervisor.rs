@@ -29,6 +29,9 @@ use super::program::{BUFFER, Program};
 /// How long a client may take to read its last answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long the program may take to be started again: a little longer than its launcher may.
+const READY: Duration = Duration::from_secs(35);
+
 /// The exit code when nobody knows how it ended, as docker's.
 const UNKNOWN: i64 = 255;
 
@@ -321,7 +324,7 @@ impl Supervisor {
             name: self.record.name.clone(),
         };
         let policy = Policy::resolve(request, &self.record.settings());
-        let stop = Stop { target, plan: Plan::new(policy, Work::default()) };
+        let stop = Stop { target, plan: Plan::new(policy, Work { ready: READY, ..Work::default() }) };
         let contained = Contained {
             id: self.record.id.clone(),
             life: self.life.subscribe(),
