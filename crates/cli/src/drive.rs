@@ -167,7 +167,9 @@ impl<'a> Walk<'a> {
             match action {
                 Action::Signal { signal: _, kill_at } => self.terminate(kill_at),
                 // Nothing in this process buffers the program's data; its own files are its own affair.
-                Action::Flush { .. } => self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed()),
+                Action::Flush { .. } => {
+                    self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed())
+                }
                 Action::Kill => self.kill(),
                 Action::Start => self.start(),
                 Action::Done => done = true,
@@ -221,7 +223,9 @@ impl<'a> Walk<'a> {
             async move {
                 match instance.kill().await {
                     // Nothing more to do here: `exited` tells the rest.
-                    Ok(()) | Err(Error::NotRunning { .. } | Error::NotFound { .. }) => future::pending().await,
+                    Ok(()) | Err(Error::NotRunning { .. } | Error::NotFound { .. }) => {
+                        future::pending().await
+                    }
                     Err(error) => Ended::With(Event::EngineLost(chain(&error))),
                 }
             }
@@ -232,7 +236,8 @@ impl<'a> Walk<'a> {
     fn start(&mut self) {
         let instance = self.instance;
         self.jobs.push(
-            async move { Ended::With(Event::Started(instance.start().await.map_err(|error| chain(&error)))) }.boxed(),
+            async move { Ended::With(Event::Started(instance.start().await.map_err(|error| chain(&error)))) }
+                .boxed(),
         );
     }
 

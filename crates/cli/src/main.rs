@@ -21,9 +21,16 @@ fn main() -> ExitCode {
         Err(e) => {
             let mut text = e.to_string();
             let mut s = std::error::Error::source(&e);
-            while let Some(c) = s { text = format!("{text}: {c}"); s = c.source(); }
+            while let Some(c) = s {
+                text = format!("{text}: {c}");
+                s = c.source();
+            }
             let _ = writeln!(std::io::stderr(), "Error: {text}");
-            if let gracefully_engine::Error::Start { code, .. } = e { ExitCode::from(code) } else { ExitCode::from(1) }
+            if let gracefully_engine::Error::Start { code, .. } = e {
+                ExitCode::from(code)
+            } else {
+                ExitCode::from(1)
+            }
         }
     }
 }
@@ -34,7 +41,18 @@ async fn act(argv: &[String]) -> gracefully_engine::Result<u8> {
     let mut it = argv.iter();
     match it.next().unwrap().as_str() {
         "run" => {
-            let mut spec = RunSpec { name: None, command: vec![], env: vec![], workdir: None, user: None, stop_signal: None, stop_timeout: None, restart: Restart::No, auto_remove: false, rootfs: None };
+            let mut spec = RunSpec {
+                name: None,
+                command: vec![],
+                env: vec![],
+                workdir: None,
+                user: None,
+                stop_signal: None,
+                stop_timeout: None,
+                restart: Restart::No,
+                auto_remove: false,
+                rootfs: None,
+            };
             let mut detach = false;
             while let Some(a) = it.next() {
                 match a.as_str() {
@@ -45,8 +63,16 @@ async fn act(argv: &[String]) -> gracefully_engine::Result<u8> {
                     "-w" => spec.workdir = it.next().map(Into::into),
                     "--rootfs" => spec.rootfs = it.next().map(Into::into),
                     "--stop-signal" => spec.stop_signal = it.next().map(|s| s.parse().unwrap()),
-                    "-e" => { let (k, v) = it.next().unwrap().split_once('=').unwrap(); spec.env.push((k.into(), v.into())); }
-                    "--restart" => spec.restart = match it.next().unwrap().as_str() { "always" => Restart::Always, s => Restart::OnFailure(s.split_once(':').map(|x| x.1.parse().unwrap())) },
+                    "-e" => {
+                        let (k, v) = it.next().unwrap().split_once('=').unwrap();
+                        spec.env.push((k.into(), v.into()));
+                    }
+                    "--restart" => {
+                        spec.restart = match it.next().unwrap().as_str() {
+                            "always" => Restart::Always,
+                            s => Restart::OnFailure(s.split_once(':').map(|x| x.1.parse().unwrap())),
+                        }
+                    }
                     "--" => spec.command = it.by_ref().cloned().collect(),
                     _ => panic!("{a}"),
                 }
@@ -57,11 +83,25 @@ async fn act(argv: &[String]) -> gracefully_engine::Result<u8> {
                 return Ok(0);
             }
             let mut a = local.run_attached(spec).await?;
-            while let Some(chunk) = a.output.next().await { write(&chunk?); }
+            while let Some(chunk) = a.output.next().await {
+                write(&chunk?);
+            }
             Ok(a.exit.await.map_or(255, |c| u8::try_from(c).unwrap()))
         }
         "ps" => {
-            for c in local.list(true).await? { writeln!(out, "{} {} {:?} {:?} pid={:?} {:?}", &c.id[..c.id.len().min(12)], c.name, c.state, c.exit_code, c.pid, c.note).unwrap(); }
+            for c in local.list(true).await? {
+                writeln!(
+                    out,
+                    "{} {} {:?} {:?} pid={:?} {:?}",
+                    &c.id[..c.id.len().min(12)],
+                    c.name,
+                    c.state,
+                    c.exit_code,
+                    c.pid,
+                    c.note
+                )
+                .unwrap();
+            }
             Ok(0)
         }
         verb => {
@@ -70,33 +110,71 @@ async fn act(argv: &[String]) -> gracefully_engine::Result<u8> {
             let c = local.find(&name).await?;
             match verb {
                 "stop" | "restart" => {
-                    let timeout = rest.iter().position(|a| a == "-t").map(|i| Timeout::from_seconds(rest[i + 1].parse().unwrap()));
-                    let request = Request { timeout, signal: None, then: if verb == "restart" { Then::Start } else { Then::Stay } };
+                    let timeout = rest
+                        .iter()
+                        .position(|a| a == "-t")
+                        .map(|i| Timeout::from_seconds(rest[i + 1].parse().unwrap()));
+                    let request = Request {
+                        timeout,
+                        signal: None,
+                        then: if verb == "restart" { Then::Start } else { Then::Stay },
+                    };
                     let quiet = rest.iter().any(|a| a == "-q");
                     match local.conductor(&c).await? {
                         Conductor::Monitor(m) => {
-                            let r = m.stop(&request, &mut |p| if !quiet { let _ = writeln!(std::io::stderr(), "{p:?}"); }).await?;
-                            if !quiet { writeln!(std::io::stderr(), "{r:#?}").unwrap(); }
+                            let r = m
+                                .stop(&request, &mut |p| {
+                                    if !quiet {
+                                        let _ = writeln!(std::io::stderr(), "{p:?}");
+                                    }
+                                })
+                                .await?;
+                            if !quiet {
+                                writeln!(std::io::stderr(), "{r:#?}").unwrap();
+                            }
                         }
                         Conductor::Caller(i) => {
                             let (_tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
                             let policy = gracefully_core::policy::Policy::resolve(&request, &c.settings);
-                            let stop = drive::Stop { target: gracefully_core::report::Target { engine: "local".into(), id: c.id.clone(), name: c.name.clone() }, plan: gracefully_core::plan::Plan::new(policy, Default::default()) };
+                            let stop = drive::Stop {
+                                target: gracefully_core::report::Target {
+                                    engine: "local".into(),
+                                    id: c.id.clone(),
+                                    name: c.name.clone(),
+                                },
+                                plan: gracefully_core::plan::Plan::new(policy, Default::default()),
+                            };
                             let r = drive::walk(&*i, stop, &mut rx, &mut |_| {}).await;
-                            writeln!(std::io::stderr(), "{:?} {:?} {:?}", r.verdict, r.reason, r.exit).unwrap();
+                            writeln!(std::io::stderr(), "{:?} {:?} {:?}", r.verdict, r.reason, r.exit)
+                                .unwrap();
                         }
                     }
                     writeln!(out, "{name}").unwrap();
                 }
-                "kill" => { local.signal(&c, rest.get(1).map_or(gracefully_core::signal::Signal::KILL, |s| s.parse().unwrap())).await?; writeln!(out, "{name}").unwrap(); }
+                "kill" => {
+                    local
+                        .signal(
+                            &c,
+                            rest.get(1).map_or(gracefully_core::signal::Signal::KILL, |s| s.parse().unwrap()),
+                        )
+                        .await?;
+                    writeln!(out, "{name}").unwrap();
+                }
                 "wait" => writeln!(out, "{}", local.wait(&c).await?).unwrap(),
                 "start" => local.start(&c).await?,
                 "rm" => local.remove(&c, rest.iter().any(|a| a == "-f")).await?,
                 "inspect" => writeln!(out, "{:#}", local.inspect(&c).await?).unwrap(),
                 "logs" => {
-                    let options = LogOptions { follow: rest.iter().any(|a| a == "-f"), timestamps: rest.iter().any(|a| a == "-t"), tail: rest.iter().position(|a| a == "-n").map(|i| rest[i + 1].parse().unwrap()), since: None };
+                    let options = LogOptions {
+                        follow: rest.iter().any(|a| a == "-f"),
+                        timestamps: rest.iter().any(|a| a == "-t"),
+                        tail: rest.iter().position(|a| a == "-n").map(|i| rest[i + 1].parse().unwrap()),
+                        since: None,
+                    };
                     let mut s = local.logs(&c, &options).await?;
-                    while let Some(chunk) = s.next().await { write(&chunk?); }
+                    while let Some(chunk) = s.next().await {
+                        write(&chunk?);
+                    }
                 }
                 _ => panic!("{verb}"),
             }

@@ -183,7 +183,10 @@ async fn onlookers_see_the_phases_in_their_order() {
     let (_sender, mut orders) = mpsc::unbounded_channel();
     let mut seen = Vec::new();
     walk(&program, stop(10, Then::Stay), &mut orders, &mut |progress| seen.push(progress)).await;
-    let began: Vec<_> = seen.iter().filter_map(|p| if let Progress::Began(phase) = p { Some(phase.name()) } else { None }).collect();
+    let began: Vec<_> = seen
+        .iter()
+        .filter_map(|p| if let Progress::Began(phase) = p { Some(phase.name()) } else { None })
+        .collect();
     assert_eq!(began, ["terminate", "flush"]);
     let ended = seen.iter().filter(|p| matches!(p, Progress::Ended(_))).count();
     assert_eq!(ended, 6, "every phase is accounted for: {seen:?}");

@@ -48,7 +48,9 @@ impl Control {
             {
                 Ok(None)
             }
-            Err(source) => Err(Error::Io { what: "connect to", path: home.path().join("control.sock"), source }),
+            Err(source) => {
+                Err(Error::Io { what: "connect to", path: home.path().join("control.sock"), source })
+            }
         }
     }
 
@@ -66,7 +68,7 @@ impl Control {
             match self.answer().await? {
                 Some(Answer::Progress(progress)) => onlooker(progress),
                 Some(Answer::Report(report)) => return Ok(*report),
-                Some(other) => return Err(self.misunderstood(other)),
+                Some(other) => return Err(misunderstood(&other)),
                 None => return Err(self.engine.monitor_lost(&self.id).await),
             }
         }
@@ -78,7 +80,7 @@ impl Control {
         let late = |_| Error::Timeout { who: "the monitor".to_owned(), after: PATIENCE };
         match timeout(PATIENCE, self.answer()).await.map_err(late)?? {
             Some(Answer::Done) => Ok(Some(())),
-            Some(other) => Err(self.misunderstood(other)),
+            Some(other) => Err(misunderstood(&other)),
             None => Ok(None),
         }
     }
@@ -89,7 +91,7 @@ impl Control {
         self.ask(&Ask::Wait).await;
         match self.answer().await? {
             Some(Answer::Exited(code)) => Ok(Some(code)),
-            Some(other) => Err(self.misunderstood(other)),
+            Some(other) => Err(misunderstood(&other)),
             None => Ok(None),
         }
     }
@@ -112,8 +114,11 @@ impl Control {
     fn not_running(&self) -> Error {
         Error::NotRunning { id: self.id.clone() }
     }
+}
 
-    fn misunderstood(&self, answer: Answer) -> Error {
-        Error::System { what: "talking to the monitor".to_owned(), source: io::Error::other(format!("{answer:?}")) }
+fn misunderstood(answer: &Answer) -> Error {
+    Error::System {
+        what: "talking to the monitor".to_owned(),
+        source: io::Error::other(format!("{answer:?}")),
     }
 }

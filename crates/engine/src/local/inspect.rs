@@ -83,7 +83,16 @@ mod tests {
         let value = inspect(&home, &record("a1"), None);
         let keys: Vec<&str> = value["State"].as_object().unwrap().keys().map(String::as_str).collect();
         let mut expected = [
-            "Status", "Running", "Paused", "Restarting", "OOMKilled", "Dead", "Pid", "ExitCode", "Error", "StartedAt",
+            "Status",
+            "Running",
+            "Paused",
+            "Restarting",
+            "OOMKilled",
+            "Dead",
+            "Pid",
+            "ExitCode",
+            "Error",
+            "StartedAt",
             "FinishedAt",
         ];
         expected.sort_unstable();
@@ -93,7 +102,10 @@ mod tests {
         assert_eq!(value["State"]["FinishedAt"], NEVER);
         assert_eq!(value["Name"], "/web");
         assert_eq!(value["Args"], json!(["app.py"]));
-        assert_eq!(value["HostConfig"]["RestartPolicy"], json!({"Name": "on-failure", "MaximumRetryCount": 3}));
+        assert_eq!(
+            value["HostConfig"]["RestartPolicy"],
+            json!({"Name": "on-failure", "MaximumRetryCount": 3})
+        );
         assert_eq!(value["Config"]["StopSignal"], "SIGQUIT");
         assert_eq!(value["Config"]["StopTimeout"], 30);
         assert_eq!(value["LogPath"], "/state/containers/a1/log");

@@ -99,7 +99,7 @@ impl Local {
             if seen.record.state().is_up() {
                 return Ok(());
             }
-            if let Some(lock) = home.lock()? {
+            if let Some(lock) = home.lock().await? {
                 return spawn::monitor(&home, lock).await.map(drop);
             }
             // A monitor that is leaving, or a new one that another client has started.
@@ -125,7 +125,7 @@ impl Local {
                 },
                 Err(error) => return Err(error),
             }
-            match home.lock() {
+            match home.lock().await {
                 Ok(Some(lock)) => return settle::remove(&self.root, &home, &lock),
                 Ok(None) => pass(end, "the container's monitor").await?,
                 // With --rm its monitor was quicker.
@@ -156,7 +156,9 @@ impl Local {
             Ok(None) | Err(Error::NotFound { .. }) => Error::NotRunning { id: id.to_owned() },
             Ok(Some(_)) => Error::System {
                 what: format!("stopping container {id}"),
-                source: std::io::Error::other("its monitor was killed; stop it once more, which works without"),
+                source: std::io::Error::other(
+                    "its monitor was killed; stop it once more, which works without",
+                ),
             },
             Err(error) => error,
         }
@@ -315,10 +317,7 @@ impl Engine for Local {
         options: &LogOptions,
     ) -> Result<BoxStream<'static, Result<LogChunk>>> {
         let home = self.root.home(&container.id);
-        let control = match options.follow {
-            true => self.reach(&home).await?,
-            false => None,
-        };
+        let control = if options.follow { self.reach(&home).await? } else { None };
         let stopped: Option<log::Stopped> = match control {
             Some(Reached::Monitor(control)) => Some(Box::pin(async { drop(control.wait().await) })),
             // Without a monitor nothing more is written.

@@ -68,12 +68,12 @@ pub(super) fn owner(root: &StateRoot, name: &str) -> Option<String> {
 /// A name for a container that was given none, made from its id: as easy to say as docker's.
 pub(super) fn made_up(id: &str) -> String {
     const MANNERS: [&str; 16] = [
-        "calm", "patient", "gentle", "polite", "steady", "quiet", "kind", "careful", "decent", "mild", "modest",
-        "noble", "serene", "smooth", "tidy", "warm",
+        "calm", "patient", "gentle", "polite", "steady", "quiet", "kind", "careful", "decent", "mild",
+        "modest", "noble", "serene", "smooth", "tidy", "warm",
     ];
     const BIRDS: [&str; 16] = [
-        "avocet", "bunting", "crane", "dunlin", "egret", "finch", "godwit", "heron", "ibis", "jacana", "kestrel",
-        "lapwing", "martin", "osprey", "plover", "wren",
+        "avocet", "bunting", "crane", "dunlin", "egret", "finch", "godwit", "heron", "ibis", "jacana",
+        "kestrel", "lapwing", "martin", "osprey", "plover", "wren",
     ];
     let digit = |at: usize| usize::from_str_radix(id.get(at..=at).unwrap_or("0"), 16).unwrap_or(0);
     format!("{}_{}_{}", MANNERS[digit(0)], BIRDS[digit(1)], id.get(2..6).unwrap_or_default())
@@ -93,7 +93,9 @@ mod tests {
             assert_eq!(valid(good).unwrap(), good.trim_start_matches('/'));
         }
         let long = "a".repeat(256);
-        for bad in ["", "a", "/", "//web", ".a", "-a", "_a", "a b", "a/b", "..", "a\n", "ä1", "aé", "a\0", &long] {
+        for bad in
+            ["", "a", "/", "//web", ".a", "-a", "_a", "a b", "a/b", "..", "a\n", "ä1", "aé", "a\0", &long]
+        {
             assert!(matches!(valid(bad), Err(Error::InvalidName { .. })), "{bad:?}");
         }
     }
@@ -112,7 +114,9 @@ mod tests {
         let alone = root.alone().unwrap();
         fs::create_dir(root.home("one").path()).unwrap();
         reserve(&root, &alone, "web", "one").unwrap();
-        assert!(matches!(reserve(&root, &alone, "web", "two"), Err(Error::NameInUse { id, .. }) if id == "one"));
+        assert!(
+            matches!(reserve(&root, &alone, "web", "two"), Err(Error::NameInUse { id, .. }) if id == "one")
+        );
         release(&root, &alone, "web", "two").expect("not its name, so nothing happens");
         assert_eq!(owner(&root, "web").as_deref(), Some("one"));
         assert_eq!(of(&root, "one"), ["web"]);

@@ -72,7 +72,8 @@ pub fn send(main: &PidFd, id: &str, signal: Signal) -> Result<()> {
 /// A program that has stopped itself takes no signal but SIGKILL until it is continued.
 pub fn wake(main: &PidFd) {
     use gracefully_core::diagnosis::State;
-    let stopped = gracefully_linux::process::stat(main.pid()).is_some_and(|stat| stat.state == State::Stopped);
+    let stopped =
+        gracefully_linux::process::stat(main.pid()).is_some_and(|stat| stat.state == State::Stopped);
     if stopped {
         // If it is gone it needs no waking.
         let _ = main.send(Signal::CONT);
@@ -80,7 +81,10 @@ pub fn wake(main: &PidFd) {
 }
 
 /// Waits until the process has ended.
-#[expect(deprecated, reason = "its successor is unsafe; a borrowed pidfd stays the same file, which is what it asks for")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; a borrowed pidfd stays the same file, which is what it asks for"
+)]
 pub async fn ended(main: &PidFd) -> Result<()> {
     let system = |source| Error::System { what: "waiting for the container".to_owned(), source };
     let fd = AsyncFd::with_interest(std::os::fd::AsFd::as_fd(main), Interest::READABLE).map_err(system)?;

@@ -112,7 +112,7 @@ impl Local {
             }
             Err(error) => {
                 // A program that could not be started leaves nothing behind.
-                if let Some(lock) = home.lock_orphan()? {
+                if let Some(lock) = home.lock_orphan().await? {
                     settle::remove(&self.root, &home, &lock)?;
                 }
                 Err(error)
@@ -142,7 +142,10 @@ fn workdir(spec: &RunSpec) -> Result<PathBuf> {
         (Some(dir), Some(_)) if dir.is_absolute() => Ok(dir.clone()),
         (Some(dir), Some(_)) => Err(Error::Start {
             code: USAGE,
-            message: format!("the working directory '{}' is invalid, it needs to be an absolute path", dir.display()),
+            message: format!(
+                "the working directory '{}' is invalid, it needs to be an absolute path",
+                dir.display()
+            ),
         }),
         (None, Some(_)) => Ok(PathBuf::from("/")),
     }

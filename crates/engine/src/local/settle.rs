@@ -36,12 +36,15 @@ pub(super) enum Charge {
 /// Looks at a container. What is written down is true afterwards.
 pub(super) fn settle(root: &StateRoot, home: &Home) -> Result<Seen> {
     let record = home.record()?;
-    let nobody = |record, note: Option<&str>| Seen { record, charge: Charge::Nobody, note: note.map(str::to_owned) };
+    let nobody =
+        |record, note: Option<&str>| Seen { record, charge: Charge::Nobody, note: note.map(str::to_owned) };
     match record.status {
         Status::Exited => return Ok(nobody(record, None)),
         Status::Created | Status::Running(_) | Status::Restarting | Status::Removing => {}
     }
-    let Some(lock) = home.try_lock()? else { return Ok(Seen { record, charge: Charge::Monitor, note: None }) };
+    let Some(lock) = home.try_lock()? else {
+        return Ok(Seen { record, charge: Charge::Monitor, note: None });
+    };
 
     // Nobody else writes now. What was read before the lock may be old.
     let mut record = home.record()?;

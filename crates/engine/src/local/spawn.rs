@@ -46,7 +46,8 @@ impl End {
 /// Fails with [`Error::Start`].
 pub(super) async fn monitor(home: &Home, lock: Lock) -> Result<End> {
     let system = |source: io::Error| Error::System { what: "starting the monitor".to_owned(), source };
-    let (said, says) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|errno| system(errno.into()))?;
+    let (said, says) =
+        pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|errno| system(errno.into()))?;
     // Where a panic's message goes.
     let errors = OpenOptions::new()
         .append(true)

@@ -14,7 +14,9 @@ use std::rc::Rc;
 use gracefully_core::exit::{NOT_EXECUTABLE, NOT_FOUND, USAGE};
 use gracefully_linux::PidFd;
 use libcontainer::oci_spec::runtime::Spec;
-use libcontainer::workload::{Executor as Workload, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use libcontainer::workload::{
+    Executor as Workload, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
 use nix::sys::signal::SigSet;
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
 use rustix::io::Errno;
@@ -27,7 +29,8 @@ use super::Refusal;
 use super::user::User;
 
 /// Where a command without a slash is looked for if the environment does not say: docker's default.
-pub(in crate::local) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(in crate::local) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 #[derive(Clone, Debug)]
 pub(super) struct Executor(Rc<Job>);
@@ -46,13 +49,16 @@ struct Job {
 impl Executor {
     /// `report` takes the failure; `monitor` is whom the program must not outlive until it is executed.
     pub(super) fn new(report: OwnedFd, monitor: PidFd, record: &Record, user: &User) -> Self {
-        let c_strings = |words: &[String]| words.iter().filter_map(|word| CString::new(word.as_str()).ok()).collect();
+        let c_strings =
+            |words: &[String]| words.iter().filter_map(|word| CString::new(word.as_str()).ok()).collect();
         let mut env = record.env.clone();
-        let is_set = |name: &str| env.iter().any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name));
+        let is_set =
+            |name: &str| env.iter().any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name));
         if !is_set("HOME") {
             env.push(format!("HOME={}", user.home));
         }
-        let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH).to_owned();
+        let path =
+            env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH).to_owned();
         Self(Rc::new(Job {
             report,
             monitor,
@@ -100,9 +106,14 @@ impl Failure {
     fn refusal(self, command: &str) -> Refusal {
         let (code, why) = match (self.step, self.errno) {
             (Step::Prepare, errno) => {
-                return Refusal { code: USAGE, message: format!("cannot become the container's user: {errno}") };
+                return Refusal {
+                    code: USAGE,
+                    message: format!("cannot become the container's user: {errno}"),
+                };
             }
-            (Step::Execute, Errno::NOENT) if command.contains('/') => (NOT_FOUND, "no such file or directory".into()),
+            (Step::Execute, Errno::NOENT) if command.contains('/') => {
+                (NOT_FOUND, "no such file or directory".into())
+            }
             (Step::Execute, Errno::NOENT) => (NOT_FOUND, "executable file not found in $PATH".into()),
             (Step::Execute, Errno::ACCESS) => (NOT_EXECUTABLE, "permission denied".into()),
             (Step::Execute, Errno::ISDIR) => (NOT_EXECUTABLE, "is a directory".into()),
@@ -201,8 +212,14 @@ mod tests {
         };
         let expected = (127, r#"exec: "nope": executable file not found in $PATH"#.to_owned());
         assert_eq!(say(Errno::NOENT, "nope"), expected);
-        assert_eq!(say(Errno::NOENT, "./nope"), (127, r#"exec: "./nope": no such file or directory"#.to_owned()));
-        assert_eq!(say(Errno::ACCESS, "/etc/passwd"), (126, r#"exec: "/etc/passwd": permission denied"#.to_owned()));
+        assert_eq!(
+            say(Errno::NOENT, "./nope"),
+            (127, r#"exec: "./nope": no such file or directory"#.to_owned())
+        );
+        assert_eq!(
+            say(Errno::ACCESS, "/etc/passwd"),
+            (126, r#"exec: "/etc/passwd": permission denied"#.to_owned())
+        );
         assert_eq!(say(Errno::ISDIR, "/etc"), (126, r#"exec: "/etc": is a directory"#.to_owned()));
         assert_eq!(say(Errno::NOEXEC, "/x"), (126, r#"exec: "/x": exec format error"#.to_owned()));
     }

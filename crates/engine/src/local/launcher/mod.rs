@@ -77,8 +77,7 @@ fn launch(home: &Path, monitor_pid: u32, monitor: &mut Monitor) -> Result<(), Re
     check_workdir(&root, &record.workdir)?;
     let surroundings = surroundings(&user)?;
 
-    let (failures, report) =
-        pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Refusal::ours("pipe", errno))?;
+    let (failures, report) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Refusal::ours("pipe", errno))?;
     let executor = Executor::new(report, parent, &record, &user);
     let created = create(&home, &record, &user, &surroundings, executor);
     let mut failures = File::from(failures);
@@ -132,7 +131,8 @@ fn reset_signals() {
 fn surroundings(user: &user::User) -> Result<Surroundings, Refusal> {
     if geteuid().is_root() {
         if !cgroup::is_writable() {
-            cgroup::hide().map_err(|error| Refusal::ours("cannot hide the cgroups, which are not writable", error))?;
+            cgroup::hide()
+                .map_err(|error| Refusal::ours("cannot hide the cgroups, which are not writable", error))?;
         }
         return Ok(Surroundings::Root);
     }
@@ -142,9 +142,12 @@ fn surroundings(user: &user::User) -> Result<Surroundings, Refusal> {
 
 /// libcontainer says of a missing directory only that a system call failed.
 fn check_workdir(root: &Path, dir: &Path) -> Result<(), Refusal> {
-    user::open_in(root, dir, rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY).map(drop).map_err(|errno| {
-        Refusal { code: USAGE, message: format!("the working directory {} cannot be used: {errno}", dir.display()) }
-    })
+    user::open_in(root, dir, rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY).map(drop).map_err(
+        |errno| Refusal {
+            code: USAGE,
+            message: format!("the working directory {} cannot be used: {errno}", dir.display()),
+        },
+    )
 }
 
 fn create(
@@ -155,7 +158,8 @@ fn create(
     executor: Executor,
 ) -> Result<Container, Refusal> {
     let (bundle, oci) = (home.path().join("bundle"), home.path().join("oci"));
-    clear(&oci.join(home.id())).map_err(|error| Refusal::ours("clear the directory of libcontainer", error))?;
+    clear(&oci.join(home.id()))
+        .map_err(|error| Refusal::ours("clear the directory of libcontainer", error))?;
     fs::create_dir_all(&bundle).map_err(|error| Refusal::ours("create the bundle", error))?;
     let spec = spec::build(record, home, user, surroundings).map_err(|error| Refusal::ours("spec", error))?;
     spec.save(bundle.join("config.json")).map_err(|error| Refusal::ours("write the spec", error))?;

@@ -1,7 +1,7 @@
 //! Making a container without being root.
 //!
-//! Mount and PID namespaces need CAP_SYS_ADMIN, and a user namespace gives it to whoever makes one, over what belongs
-//! to that namespace (user_namespaces(7)). Exactly one user and one group can be mapped without help: our own. So the
+//! Mount and PID namespaces need `CAP_SYS_ADMIN`, and a user namespace gives it to whoever makes one, over what belongs
+//! to that namespace (`user_namespaces(7)`). Exactly one user and one group can be mapped without help: our own. So the
 //! launcher enters a user namespace in which it is the same user as outside and nobody else exists. setgroups(2) is
 //! given up there, as the kernel demands.
 
@@ -46,7 +46,8 @@ pub(super) fn mounts_are_ours() -> io::Result<()> {
 fn why_not(error: &io::Error) -> String {
     let setting = |name: &str| fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
     let missing = if setting("user/max_user_namespaces").trim() == "0" {
-        "user.max_user_namespaces is 0; root can raise it with: sysctl user.max_user_namespaces=15000".to_owned()
+        "user.max_user_namespaces is 0; root can raise it with: sysctl user.max_user_namespaces=15000"
+            .to_owned()
     } else if setting("kernel/unprivileged_userns_clone").trim() == "0" {
         "kernel.unprivileged_userns_clone is 0; root can allow it with: sysctl kernel.unprivileged_userns_clone=1"
             .to_owned()

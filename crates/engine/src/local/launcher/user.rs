@@ -37,7 +37,8 @@ pub(super) fn resolve(root: &Path, asked: Option<&str>) -> Result<User, Refusal>
     };
     let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
     if geteuid().is_root() {
-        return look_up(asked.unwrap_or("0"), &passwd, &group).map_err(|message| Refusal { code: USAGE, message });
+        return look_up(asked.unwrap_or("0"), &passwd, &group)
+            .map_err(|message| Refusal { code: USAGE, message });
     }
     let ourselves = geteuid().as_raw().to_string();
     let user = look_up(asked.unwrap_or(&ourselves), &passwd, &group);
@@ -67,7 +68,8 @@ fn look_up(asked: &str, passwd: &[u8], group: &[u8]) -> Result<User, String> {
     let number: Option<u32> = user.parse().ok();
     // name:password:uid:gid:comment:home:shell
     let entry = lines(passwd).find(|fields| {
-        fields.first() == Some(&user) || (number.is_some() && fields.get(2).and_then(|id| id.parse().ok()) == number)
+        fields.first() == Some(&user)
+            || (number.is_some() && fields.get(2).and_then(|id| id.parse().ok()) == number)
     });
     let field = |at: usize| entry.as_ref().and_then(|fields| fields.get(at).copied());
     let uid = field(2).and_then(|id| id.parse().ok()).or(number);
@@ -85,7 +87,8 @@ fn look_up(asked: &str, passwd: &[u8], group: &[u8]) -> Result<User, String> {
             .ok_or_else(|| format!("unable to find group {wanted}: no matching entries in group file"))?,
     };
     let is_member = |fields: &Vec<&str>| {
-        !name.is_empty() && fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name))
+        !name.is_empty()
+            && fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name))
     };
     let mut groups: Vec<u32> = match of_group {
         None => lines(group).filter(is_member).filter_map(|fields| fields.get(2)?.parse().ok()).collect(),
@@ -98,7 +101,8 @@ fn look_up(asked: &str, passwd: &[u8], group: &[u8]) -> Result<User, String> {
 
 /// The lines of a file of fields; those that are no text are left out.
 fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&str>> {
-    file.split(|&b| b == b'\n').filter_map(|line| Some(str::from_utf8(line).ok()?.trim().split(':').collect()))
+    file.split(|&b| b == b'\n')
+        .filter_map(|line| Some(str::from_utf8(line).ok()?.trim().split(':').collect()))
 }
 
 #[cfg(test)]

@@ -200,12 +200,16 @@ fn index(stream: LogStream) -> usize {
     }
 }
 
-#[expect(deprecated, reason = "its successor is unsafe; an OwnedFd stays the same file, which is what it asks for")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; an OwnedFd stays the same file, which is what it asks for"
+)]
 fn watch(dir: &Path) -> Result<AsyncFd<OwnedFd>> {
     use inotify::{CreateFlags, WatchFlags};
     let failed = |errno: Errno| io_error("watch", dir, errno);
     let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(failed)?;
-    inotify::add_watch(&fd, dir, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVE).map_err(failed)?;
+    inotify::add_watch(&fd, dir, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVE)
+        .map_err(failed)?;
     AsyncFd::new(fd).map_err(|source| io_error("watch", dir, source))
 }
 
@@ -283,7 +287,10 @@ mod tests {
         log.write(LogStream::Stdout, b"ne");
         log.write(LogStream::Stdout, b"w\n");
         assert_eq!(all(dir.path(), LogOptions::default()).await, "old\nnew\n");
-        assert_eq!(all(dir.path(), LogOptions { since: Some(since), ..LogOptions::default() }).await, "new\n");
+        assert_eq!(
+            all(dir.path(), LogOptions { since: Some(since), ..LogOptions::default() }).await,
+            "new\n"
+        );
         let with_times = all(dir.path(), LogOptions { timestamps: true, ..LogOptions::default() }).await;
         let lines: Vec<&str> = with_times.lines().collect();
         assert_eq!(lines[0], "2016-10-06T00:17:09.669794202Z old");

@@ -106,10 +106,7 @@ impl LogWriter {
             }
             Ok((file, size))
         });
-        match opened {
-            Ok((file, size)) => (self.file, self.size) = (Some(file), size),
-            Err(_) => (self.file, self.size) = (None, 0),
-        }
+        (self.file, self.size) = opened.map_or((None, 0), |(file, size)| (Some(file), size));
     }
 }
 
@@ -174,7 +171,11 @@ mod tests {
         assert_eq!(log.lost(), 19);
         assert_eq!(
             entries(dir.path(), CURRENT),
-            ["gracefully: 14 bytes of output were lost: No space left on device (os error 28)", "kept", "kept too"]
+            [
+                "gracefully: 14 bytes of output were lost: No space left on device (os error 28)",
+                "kept",
+                "kept too"
+            ]
         );
     }
 }
