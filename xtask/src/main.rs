@@ -1,1 +1,51 @@
-fn main() {}
+//! What the project does to itself.
+//!
+//! | command | |
+//! |---|---|
+//! | `cargo xtask setup` | installs from Debian what the tests need and is missing (as root), else says what to install |
+//! | `cargo xtask test [FILTER…]` | setup, a private Docker daemon, every test of the workspace, one summary |
+//! | `cargo xtask bench [--quick] [--write]` | measures us against docker; `--write` puts it into BENCHMARKS.md |
+//! | `cargo xtask images` | builds the static binaries of the tests and says where they are |
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool, it talks to the terminal"
+)]
+
+mod artifacts;
+mod bench;
+mod command;
+mod dockerd;
+mod images;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<()> {
+    let Some((task, rest)) = args.split_first() else {
+        bail!("which task? setup, test, bench or images");
+    };
+    match task.as_str() {
+        "setup" => setup::run(),
+        "test" => test::run(rest),
+        "bench" => bench::run(rest),
+        "images" => {
+            artifacts::build().map(|built| println!("{}\n{}", built.seed.display(), built.victim.display()))
+        }
+        other => bail!("unknown task {other}: setup, test, bench or images"),
+    }
+}

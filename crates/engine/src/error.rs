@@ -45,6 +45,13 @@ pub enum Error {
         why: String,
     },
 
+    /// Where the daemon is cannot be told: a flag, a variable or a file of the docker CLI's makes no sense.
+    #[error("{why}")]
+    Endpoint {
+        /// What is wrong, in docker's words where it has some.
+        why: String,
+    },
+
     /// No answer in time.
     #[error("no answer from {who} within {} s", .after.as_secs())]
     Timeout {
@@ -155,4 +162,39 @@ pub enum Error {
         /// The kernel's reason.
         source: io::Error,
     },
+}
+
+/// What Docker (older and newer) and Podman say about a beginning that fits several containers.
+const AMBIGUOUS: [&str; 3] =
+    ["Multiple IDs found", "multiple IDs found", "more than one result for container"];
+
+impl Error {
+    /// Is there no such container? Docker's refusals keep the daemon's text ([`Error::Daemon`]), so that they print
+    /// as the docker CLI prints them; this tells what they mean.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Daemon { status, .. } => *status == 404 && !self.is_ambiguous(),
+            _ => false,
+        }
+    }
+
+    /// Do several containers begin with this identifier? Which status says so depends on the daemon's version.
+    pub fn is_ambiguous(&self) -> bool {
+        match self {
+            Self::Ambiguous { .. } => true,
+            Self::Daemon { message, .. } => AMBIGUOUS.iter().any(|text| message.contains(text)),
+            _ => false,
+        }
+    }
+
+    /// Is the container not running? Podman says so with status 500 and its own text.
+    pub fn is_not_running(&self) -> bool {
+        match self {
+            Self::NotRunning { .. } => true,
+            Self::Daemon { status: 409, message } => message.contains("is not running"),
+            Self::Daemon { status: 500, message } => message.contains("can only kill running containers"),
+            _ => false,
+        }
+    }
 }

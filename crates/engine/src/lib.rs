@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use gracefully_core::diagnosis::Finding;
 use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::{Policy, Then};
 use gracefully_core::signal::Signal;
@@ -63,7 +64,8 @@ pub trait Engine: Debug + Send + Sync {
 
     /// Finds a container by its name, its identifier or an unambiguous beginning of that.
     ///
-    /// Fails with [`Error::NotFound`] or [`Error::Ambiguous`].
+    /// Fails with an error that [is of not being found](Error::is_not_found) or
+    /// [of being ambiguous](Error::is_ambiguous).
     async fn find(&self, name: &str) -> Result<Container>;
 
     /// All containers, those that are not running only if `all`; the youngest first.
@@ -80,7 +82,7 @@ pub trait Engine: Debug + Send + Sync {
 
     /// Sends one signal, as `docker kill --signal`. After SIGKILL it waits until the container has stopped.
     ///
-    /// Fails with [`Error::NotRunning`] if there is nobody to send it to.
+    /// Fails with an error that [says so](Error::is_not_running) if there is nobody to send it to.
     async fn signal(&self, container: &Container, signal: Signal) -> Result<()>;
 
     /// Waits until the container is not running and returns its exit code; at once if it is not running now (zero
@@ -132,6 +134,11 @@ pub trait Instance: Debug + Send + Sync {
 
     /// Starts it again, or waits until an engine with a restart of its own has done so.
     async fn start(&self) -> Result<()>;
+
+    /// What about the engine differed from what was asked for, once the stop is over.
+    fn findings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 }
 
 /// The order to end a program.

@@ -1,0 +1,283 @@
+//! `stop` and `restart`.
+//!
+//! Every target is looked up and stopped on its own, at most 50 at once. A container that is named twice is stopped
+//! once: a further request would hurry the stop, and a third one kill.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{LocalBoxFuture, Shared};
+use gracefully_core::event::Progress;
+use gracefully_core::phase::Phase;
+use gracefully_core::plan::{Plan, Work};
+use gracefully_core::policy::{Policy, Request, Then};
+use gracefully_core::report::{Report, Target, Verdict};
+use gracefully_core::{diagnosis, exit};
+use gracefully_engine::{Conductor, Kind, State};
+use gracefully_linux::family;
+use tokio::sync::mpsc;
+
+use self::reports::Reports;
+use super::{Failures, each, signal};
+use crate::args::{How, Restarting, Stop, Told};
+use crate::display::{preview, verdict, why_failed};
+use crate::drive::{self, Order};
+use crate::interrupt::{FORCED, FORCED_AFTER, Interrupt, Interrupts};
+use crate::lookup::Found;
+use crate::parallel::{AT_ONCE, in_order};
+use crate::settings::Settings;
+
+mod reports;
+
+/// How long a stop that was aborted before its signal may take to put things right again.
+const ABORT_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a restarted program may take until its engine says that it has started.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+pub(super) async fn stop(settings: &Settings, args: Stop) -> anyhow::Result<u8> {
+    let request = request(settings, &args.how, Then::Stay)?;
+    if args.dry_run {
+        return dry_run(settings, &args.targets.targets, request).await;
+    }
+    carry_out(settings, &args.targets.targets, &args.told, request).await
+}
+
+pub(super) async fn restart(settings: &Settings, args: Restarting) -> anyhow::Result<u8> {
+    let request = request(settings, &args.how, Then::Start)?;
+    carry_out(settings, &args.targets.targets, &args.told, request).await
+}
+
+fn request(settings: &Settings, how: &How, then: Then) -> anyhow::Result<Request> {
+    if how.time.is_some() {
+        // Docker says this on stdout, in front of the names; scripts are better off without.
+        settings.console.note("Flag --time has been deprecated, use --timeout instead");
+    }
+    anyhow::ensure!(
+        how.time.is_none() || how.timeout.is_none(),
+        "conflicting options: cannot specify both --timeout and --time"
+    );
+    Ok(Request { timeout: how.timeout.or(how.time), signal: signal(how.signal.as_deref())?, then })
+}
+
+/// Stops all targets and tells how it went.
+async fn carry_out(
+    settings: &Settings,
+    targets: &[String],
+    told: &Told,
+    request: Request,
+) -> anyhow::Result<u8> {
+    let mut interrupts = Interrupts::new()?;
+    let console = &settings.console;
+    let mut reports = Reports::open(told.report.as_deref())?;
+    let mut failures = Failures::default();
+    let mut forced = false;
+    let mut told_about = HashSet::new();
+
+    let going = Rc::new(Going { settings, request, orders: RefCell::default(), leaving: Cell::new(false) });
+    let shared = RefCell::new(HashMap::new());
+    let jobs = targets.iter().map(|target| one(&going, &shared, target));
+    let all = in_order(jobs, AT_ONCE, |place, result: Ended| {
+        let name = &targets[place];
+        let report = match result {
+            Ok(report) => report,
+            Err(why) => return failures.add(why),
+        };
+        let failed = report.as_ref().is_some_and(|report| report.verdict == Verdict::Failed);
+        if !failed && !reports.on_stdout() {
+            console.line(name);
+        }
+        let Some(report) = report else { return };
+        if failed {
+            failures.add(format!("{name}: {}", why_failed(&report)));
+        }
+        forced |= report.verdict == Verdict::Forced;
+        if told_about.insert((report.target.engine.clone(), report.target.id.clone())) {
+            console.note(&verdict(name, &report).join("\n"));
+            if let Err(why) = reports.add(console, &report) {
+                failures.add(format!("{why:#}"));
+            }
+        }
+    });
+    let mut all = Box::pin(all);
+    let interrupt = tokio::select! {
+        biased;
+        () = &mut all => None,
+        interrupt = interrupts.next() => Some(interrupt),
+    };
+    if let Some(interrupt) = interrupt {
+        return Ok(leave(&going, interrupt, &mut interrupts, all).await);
+    }
+    drop(all);
+    Ok(match failures.tell(settings) {
+        exit::OK if forced && told.strict => exit::NOT_GRACEFUL,
+        code => code,
+    })
+}
+
+/// How one target ended: the report, or nothing if it was not running; or why it could not be stopped.
+type Ended = Result<Option<Rc<Report>>, String>;
+
+/// The stops under way, by container.
+type Stops<'a> = RefCell<HashMap<(Kind, String), Shared<LocalBoxFuture<'a, Ended>>>>;
+
+/// What all stops of this command have in common.
+struct Going<'a> {
+    settings: &'a Settings,
+    request: Request,
+    /// To whom an abort has to be told.
+    orders: RefCell<Vec<Orders>>,
+    /// Nothing new is begun.
+    leaving: Cell<bool>,
+}
+
+/// The way to one stop that we walk ourselves.
+struct Orders {
+    to: mpsc::UnboundedSender<Order>,
+    /// Has the stop signal been sent? Then it is too late for an abort.
+    signalled: Arc<AtomicBool>,
+}
+
+/// Stops one target, or joins the stop that is under way because the container was named before.
+async fn one<'a>(going: &Rc<Going<'a>>, stops: &Stops<'a>, name: &'a str) -> Ended {
+    if going.leaving.get() {
+        return Ok(None);
+    }
+    let found = going.settings.engines.find(name).await.map_err(|why| why.to_string())?;
+    let key = (found.engine.kind(), found.container.id.clone());
+    let begin = || {
+        let going = going.clone();
+        async move { stop_one(&going, name, found).await.map(|report| report.map(Rc::new)) }
+            .boxed_local()
+            .shared()
+    };
+    let stop = stops.borrow_mut().entry(key).or_insert_with(begin).clone();
+    stop.await
+}
+
+async fn stop_one(going: &Going<'_>, name: &str, found: Found) -> Result<Option<Report>, String> {
+    let report = conduct(going, name, &found).await.map_err(|error| found.in_words(&error))?;
+    let Found { engine, container } = &found;
+    let removed = container.auto_remove || container.state == State::Removing;
+    if going.request.then == Then::Stay && removed {
+        match engine.wait_removed(container).await {
+            Ok(()) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(found.in_words(&error)),
+        }
+    }
+    Ok(report)
+}
+
+/// Stops it, or starts it if a restart finds it not running. No report: there was nothing to stop.
+async fn conduct(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine::Result<Option<Report>> {
+    let Found { engine, container } = found;
+    if container.state.is_up() {
+        match end(going, name, found).await {
+            // It ended between the look-up and now.
+            Err(error) if error.is_not_running() => {}
+            ended => return ended.map(Some),
+        }
+    }
+    match going.request.then {
+        Then::Stay => Ok(None),
+        Then::Start => engine.start(container).await.map(|()| None),
+    }
+}
+
+/// Finds out who carries out the stop and lets them.
+async fn end(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine::Result<Report> {
+    let conductor = found.engine.conductor(&found.container).await?;
+    let mut line = going.settings.console.watch(name);
+    match conductor {
+        Conductor::Monitor(control) => {
+            control.stop(&going.request, &mut |progress| line.show(&progress)).await
+        }
+        Conductor::Caller(instance) => {
+            let (to, mut orders) = mpsc::unbounded_channel();
+            let signalled = Arc::new(AtomicBool::new(false));
+            going.orders.borrow_mut().push(Orders { to, signalled: signalled.clone() });
+            let stop = drive::Stop { target: target(found), plan: plan(going.request, found) };
+            let mut onlooker = |progress: Progress| {
+                if matches!(progress, Progress::Began(phase) if phase >= Phase::Terminate) {
+                    signalled.store(true, Ordering::Relaxed);
+                }
+                line.show(&progress);
+            };
+            Ok(drive::walk(&*instance, stop, &mut orders, &mut onlooker).await)
+        }
+    }
+}
+
+/// Leaves in the middle of stops. Those whose signal is not sent yet are aborted, and the programs go on as if never
+/// asked; the others are finished by their engines.
+async fn leave(
+    going: &Going<'_>,
+    first: Interrupt,
+    interrupts: &mut Interrupts,
+    all: impl Future<Output = ()> + Unpin,
+) -> u8 {
+    going.leaving.set(true);
+    let mut to_abort = false;
+    for orders in &*going.orders.borrow() {
+        // A stop that has ended does not listen any more.
+        let listening = orders.to.send(Order::Abort).is_ok();
+        to_abort |= listening && !orders.signalled.load(Ordering::Relaxed);
+    }
+    if !to_abort {
+        return first.code();
+    }
+    let further = async {
+        for _ in 1..FORCED_AFTER {
+            interrupts.next().await;
+        }
+    };
+    tokio::select! {
+        () = all => first.code(),
+        () = tokio::time::sleep(ABORT_WITHIN) => first.code(),
+        () = further => {
+            going.settings.console.error(FORCED);
+            exit::FAILURE
+        }
+    }
+}
+
+/// Prints what would be done.
+async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> anyhow::Result<u8> {
+    each(settings, targets, async |name| {
+        let found = settings.engines.find(name).await.map_err(|why| why.to_string())?;
+        let plan = plan(request, &found);
+        let pid = if found.container.state.is_up() { main_pid(&found).await } else { None };
+        let family = pid.and_then(family::family);
+        let findings =
+            family.map(|family| diagnosis::before(plan.policy.signal.value, &family)).unwrap_or_default();
+        Ok(Some(preview(&target(&found), &found.container, &plan, &findings).join("\n")))
+    })
+    .await
+}
+
+/// The main process, if it runs on this machine.
+async fn main_pid(found: &Found) -> Option<u32> {
+    match found.engine.conductor(&found.container).await.ok()? {
+        Conductor::Caller(instance) => instance.main_pid(),
+        Conductor::Monitor(_) => found.container.pid,
+    }
+}
+
+fn plan(request: Request, found: &Found) -> Plan {
+    let policy = Policy::resolve(&request, &found.container.settings);
+    Plan::new(policy, Work { ready: READY_WITHIN, ..Work::default() })
+}
+
+fn target(found: &Found) -> Target {
+    Target {
+        engine: found.engine.kind().name().to_owned(),
+        id: found.container.id.clone(),
+        name: found.container.name.clone(),
+    }
+}

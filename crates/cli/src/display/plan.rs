@@ -1,0 +1,147 @@
+//! `--dry-run`: who would get which signal, and when.
+
+use gracefully_core::diagnosis::Finding;
+use gracefully_core::plan::Plan;
+use gracefully_core::policy::{Then, Timeout};
+use gracefully_core::report::Target;
+use gracefully_engine::Container;
+
+use super::table::{Truncate, short_id};
+use super::time::short;
+
+/// The lines of a plan, with what can be said before the stop signal is sent.
+pub(crate) fn preview(
+    target: &Target,
+    container: &Container,
+    plan: &Plan,
+    findings: &[Finding],
+) -> Vec<String> {
+    let id = short_id(&target.id, Truncate::Yes);
+    let mut lines = vec![format!("{}  {} {id}, {}", target.name, target.engine, container.state.name())];
+    if !container.state.is_up() {
+        let then = match plan.policy.then {
+            Then::Stay => "nothing to stop",
+            Then::Start => "it would be started",
+        };
+        lines.push(format!("  {then}"));
+        return lines;
+    }
+    let policy = &plan.policy;
+    let who = container.pid.map_or_else(|| "its main process".to_owned(), |pid| format!("pid {pid}"));
+    let command = container.command.join(" ");
+    lines.push(format!(
+        "  signal  {} ({}) to {who}: {command}",
+        policy.signal.value,
+        policy.signal.source.describe()
+    ));
+    lines.push(format!("  budget  {} ({})", policy.timeout.value, policy.timeout.source.describe()));
+    lines.extend(phases(plan).into_iter().map(|phase| format!("  phase   {phase}")));
+    lines.extend(findings.iter().map(|finding| format!("  note    {finding}")));
+    lines
+}
+
+/// Each planned phase with its end.
+fn phases(plan: &Plan) -> Vec<String> {
+    let until = |what: &str, end: Option<std::time::Duration>| match end {
+        Some(end) => format!("{what} until {} at the latest", short(end)),
+        None => format!("{what}, without a limit"),
+    };
+    let (work, ends) = (&plan.work, &plan.ends);
+    let mut phases = Vec::new();
+    if work.deregister {
+        phases.push(until("deregister", ends.deregister));
+    }
+    if work.settle.is_some() {
+        phases.push(until("settle", ends.traffic));
+    }
+    if work.drain.is_some() {
+        phases.push(until("drain", ends.traffic));
+    }
+    phases.push(until("terminate", ends.terminate));
+    if !work.flush.is_zero() {
+        phases.push(until("flush", ends.kill));
+    }
+    phases.push(match (plan.policy.timeout.value, ends.kill) {
+        (Timeout::After(_), Some(kill)) => format!("kill at {} if it is still alive", short(kill)),
+        _ => "kill never".into(),
+    });
+    if plan.policy.then == Then::Start {
+        phases.push("start again".into());
+    }
+    phases
+}
+
+#[cfg(test)]
+mod tests {
+    use gracefully_core::diagnosis::Code;
+    use gracefully_core::plan::Work;
+    use gracefully_core::policy::{Policy, Request, Settings};
+    use gracefully_engine::State;
+
+    use super::*;
+
+    fn container(state: State) -> Container {
+        Container {
+            id: "4711".into(),
+            name: "web".into(),
+            image: String::new(),
+            command: vec!["python3".into(), "app.py".into()],
+            state,
+            health: None,
+            created: None,
+            started: None,
+            finished: None,
+            exit_code: None,
+            pid: Some(4711),
+            ports: String::new(),
+            settings: Settings::default(),
+            auto_remove: false,
+            note: None,
+        }
+    }
+
+    fn target() -> Target {
+        Target { engine: "local".into(), id: "0123456789abcdef".into(), name: "web".into() }
+    }
+
+    fn plan(request: Request) -> Plan {
+        Plan::new(Policy::resolve(&request, &Settings::default()), Work::default())
+    }
+
+    #[test]
+    fn it_says_who_gets_what_and_when() {
+        let finding = Finding::new(Code::SignalReachesNobody, "It is deaf.").hint("Handle it.");
+        assert_eq!(
+            preview(&target(), &container(State::Running), &plan(Request::default()), &[finding]),
+            [
+                "web  local 0123456789ab, running",
+                "  signal  SIGTERM (docker's default) to pid 4711: python3 app.py",
+                "  budget  10 s (docker's default)",
+                "  phase   terminate until 10.00 s at the latest",
+                "  phase   kill at 10.00 s if it is still alive",
+                "  note    It is deaf. Handle it.",
+            ]
+        );
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_killed() {
+        let request = Request { timeout: Some(Timeout::Never), then: Then::Start, ..Request::default() };
+        let lines = preview(&target(), &container(State::Paused), &plan(request), &[]);
+        assert_eq!(
+            lines[2..],
+            [
+                "  budget  unlimited time (as asked)",
+                "  phase   terminate, without a limit",
+                "  phase   kill never",
+                "  phase   start again"
+            ]
+        );
+    }
+
+    #[test]
+    fn there_is_nothing_to_stop_when_it_is_not_up() {
+        let lines = preview(&target(), &container(State::Exited), &plan(Request::default()), &[]);
+        assert_eq!(lines, ["web  local 0123456789ab, exited", "  nothing to stop"]);
+    }
+}

@@ -1,0 +1,301 @@
+//! The values of flags, by docker's rules and with docker's texts.
+//!
+//! Numbers follow Go's `strconv.ParseInt` with base 0, because that is what docker's flags do: `0x10` is 16, `010` is
+//! 8. Times follow Go's `time.ParseDuration`, the form of compose files.
+
+use std::time::Duration;
+
+use gracefully_core::policy::Timeout;
+use gracefully_engine::Restart;
+
+/// `-e NAME=VALUE`, or `-e NAME`, which takes the value of our own environment if there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) value: Option<String>,
+}
+
+/// `--format`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    #[default]
+    Table,
+    Json,
+}
+
+/// `--tail`: a number of lines; `None` is all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tail(pub(crate) Option<usize>);
+
+/// `--since`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// This long ago.
+    Ago(Duration),
+    /// At this time after 1970.
+    Epoch(Duration),
+}
+
+/// A whole number, as pflag's `Int`.
+pub(crate) fn integer(text: &str) -> Result<i64, String> {
+    parse_int(text).map_err(|why| format!("strconv.ParseInt: parsing {text:?}: {}", why.text()))
+}
+
+/// A switch's value, as pflag's `Bool`.
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
+    }
+}
+
+/// A stop timeout: docker's whole seconds, where negative means for ever, or a Go duration.
+pub(crate) fn timeout(text: &str) -> Result<Timeout, String> {
+    match integer(text) {
+        Ok(seconds) => Ok(Timeout::from_seconds(seconds)),
+        Err(why) => duration(text).map(Timeout::After).ok_or(why),
+    }
+}
+
+/// A restart policy.
+pub(crate) fn restart(text: &str) -> Result<Restart, String> {
+    let (policy, times) = match text.split_once(':') {
+        None => (text, None),
+        Some(("", _)) => return Err("invalid restart policy format: no policy provided before colon".into()),
+        Some((policy, times)) => {
+            let integer =
+                || "invalid restart policy format: maximum retry count must be an integer".to_string();
+            (policy, Some(times.parse::<u32>().map_err(|_| integer())?))
+        }
+    };
+    match (policy, times) {
+        ("" | "no", None) => Ok(Restart::No),
+        ("always" | "unless-stopped", None) => Ok(Restart::Always),
+        // Docker: a maximum of zero is none.
+        ("on-failure", times) => Ok(Restart::OnFailure(times.filter(|&times| times > 0))),
+        ("no" | "always" | "unless-stopped", Some(_)) => {
+            Err("invalid restart policy: maximum retry count can only be used with 'on-failure'".into())
+        }
+        _ => Err(format!(
+            "invalid restart policy: unknown policy '{policy}'; use one of 'no', 'always', or 'on-failure'"
+        )),
+    }
+}
+
+/// An environment variable.
+pub(crate) fn variable(text: &str) -> Result<Variable, String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() {
+        return Err(format!("invalid environment variable: {text}"));
+    }
+    Ok(Variable { name: name.to_owned(), value })
+}
+
+/// `ps --format`
+pub(crate) fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "table" | "" => Ok(Format::Table),
+        "json" => Ok(Format::Json),
+        _ => Err("Go templates are not supported; use --format json and jq".into()),
+    }
+}
+
+/// `inspect --format`
+pub(crate) fn inspect_format(text: &str) -> Result<Format, String> {
+    match text {
+        "json" | "" => Ok(Format::Json),
+        _ => Err("Go templates are not supported; leave it out and use jq".into()),
+    }
+}
+
+/// `logs --tail`. Docker takes whatever is not a number for "all"; here that is an error.
+pub(crate) fn tail(text: &str) -> Result<Tail, String> {
+    if text == "all" {
+        return Ok(Tail(None));
+    }
+    // A negative number of lines is all of them, as with docker.
+    integer(text).map(|lines| Tail(usize::try_from(lines).ok()))
+}
+
+/// `logs --since`
+pub(crate) fn since(text: &str) -> Result<Since, String> {
+    if let Some(ago) = duration(text) {
+        return Ok(Since::Ago(ago));
+    }
+    let since_1970 = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_rfc3339_weak(text)
+            .ok()
+            .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()),
+    };
+    since_1970
+        .map(Since::Epoch)
+        .ok_or_else(|| "not a time such as 2013-01-02T13:23:37Z, 1357133017 or 42m".to_string())
+}
+
+/// Go's `time.ParseDuration` without a sign: `1m30s`, `1.5h`, `500ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (digits, tail) = rest.split_at(number);
+        let unit = tail.find(|c: char| !c.is_alphabetic()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit);
+        let seconds = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(digits.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(part)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// Why a text is not a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotANumber {
+    Syntax,
+    Range,
+}
+
+impl NotANumber {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Syntax => "invalid syntax",
+            Self::Range => "value out of range",
+        }
+    }
+}
+
+/// Go's `strconv.ParseInt(text, 0, 64)`.
+fn parse_int(text: &str) -> Result<i64, NotANumber> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (base, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, &lower[2..]),
+        [b'0', b'o', ..] => (8, &lower[2..]),
+        [b'0', b'b', ..] => (2, &lower[2..]),
+        [b'0', _, ..] => (8, &lower[1..]),
+        _ => (10, &lower[..]),
+    };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(base)) {
+        return Err(NotANumber::Syntax);
+    }
+    // Only digits are left, so whatever fails now is too long.
+    let magnitude = i128::from_str_radix(digits, base).map_err(|_| NotANumber::Range)?;
+    i64::try_from(if negative { -magnitude } else { magnitude }).map_err(|_| NotANumber::Range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_gos() {
+        for (text, expected) in [
+            ("2", 2),
+            ("+2", 2),
+            ("-1", -1),
+            ("0", 0),
+            ("0x10", 16),
+            ("010", 8),
+            ("0b11", 3),
+            ("0o17", 15),
+            ("9223372036854775807", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+        ] {
+            assert_eq!(integer(text), Ok(expected), "{text}");
+        }
+        for text in ["", "x", "1.5", " 1", "1 ", "--1", "+-1", "0x", "09", "é"] {
+            assert_eq!(
+                integer(text),
+                Err(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")),
+                "{text}"
+            );
+        }
+        for text in
+            ["99999999999999999999", "9223372036854775808", "-99999999999999999999999999999999999999999"]
+        {
+            assert_eq!(
+                integer(text),
+                Err(format!("strconv.ParseInt: parsing {text:?}: value out of range")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stop_timeout_is_a_number_of_seconds_or_a_duration() {
+        let after = |ms| Ok(Timeout::After(Duration::from_millis(ms)));
+        assert_eq!(timeout("10"), after(10_000));
+        assert_eq!(timeout("0"), after(0));
+        assert_eq!(timeout("-1"), Ok(Timeout::Never));
+        assert_eq!(timeout("1m30s"), after(90_000));
+        assert_eq!(timeout("500ms"), after(500));
+        assert_eq!(timeout("1.5s"), after(1_500));
+        assert_eq!(timeout("2h"), after(7_200_000));
+        for text in ["", "1M", "5 s", "s", "1d", "-5s", "1..5s", "1e400s", "1m30", "99999999999999999999s5"] {
+            assert!(timeout(text).is_err(), "{text}");
+        }
+        assert_eq!(timeout("1.5"), Err(r#"strconv.ParseInt: parsing "1.5": invalid syntax"#.into()));
+    }
+
+    #[test]
+    fn restart_policies_have_dockers_texts() {
+        assert_eq!(restart("no"), Ok(Restart::No));
+        assert_eq!(restart("always"), Ok(Restart::Always));
+        assert_eq!(restart("on-failure"), Ok(Restart::OnFailure(None)));
+        assert_eq!(restart("on-failure:0"), Ok(Restart::OnFailure(None)));
+        assert_eq!(restart("on-failure:3"), Ok(Restart::OnFailure(Some(3))));
+        for (text, error) in [
+            ("on-failure:x", "invalid restart policy format: maximum retry count must be an integer"),
+            ("on-failure:1:2", "invalid restart policy format: maximum retry count must be an integer"),
+            (":1", "invalid restart policy format: no policy provided before colon"),
+            ("always:1", "invalid restart policy: maximum retry count can only be used with 'on-failure'"),
+            (
+                "foo",
+                "invalid restart policy: unknown policy 'foo'; use one of 'no', 'always', or 'on-failure'",
+            ),
+        ] {
+            assert_eq!(restart(text), Err(error.into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_needs_a_name_and_may_have_an_empty_value() {
+        let variable = |text| variable(text).map(|v| (v.name, v.value));
+        assert_eq!(variable("A=b=c"), Ok(("A".into(), Some("b=c".into()))));
+        assert_eq!(variable("A="), Ok(("A".into(), Some(String::new()))));
+        assert_eq!(variable("A"), Ok(("A".into(), None)));
+        assert_eq!(variable("=x"), Err("invalid environment variable: =x".into()));
+    }
+
+    #[test]
+    fn since_is_a_moment_or_a_distance() {
+        assert_eq!(since("42m"), Ok(Since::Ago(Duration::from_mins(42))));
+        assert_eq!(since("1970-01-01T00:01:00Z"), Ok(Since::Epoch(Duration::from_mins(1))));
+        assert_eq!(since("60.5"), Ok(Since::Epoch(Duration::from_millis(60_500))));
+        assert!(since("yesterday").is_err());
+        assert!(since("-5").is_err());
+    }
+
+    #[test]
+    fn tails_are_numbers_or_all() {
+        assert_eq!(tail("all"), Ok(Tail(None)));
+        assert_eq!(tail("-1"), Ok(Tail(None)));
+        assert_eq!(tail("0"), Ok(Tail(Some(0))));
+        assert!(tail("x").is_err());
+    }
+}

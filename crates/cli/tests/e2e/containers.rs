@@ -1,0 +1,226 @@
+//! `wait`, `run`, `rm`, `ps`, `logs`, `inspect`: cases 63 to 75.
+
+use rustix::process::Signal;
+
+use crate::harness::{Kind, Outcome, Target, World, behaviours, created, eventually, new_name, run};
+
+behaviours! {
+    63 wait_prints_exit_codes_in_order [docker local reference];
+    64 wait_for_what_has_ended [docker local reference];
+    64 wait_for_created [docker reference];
+    64 wait_for_nobody [docker local reference];
+    65 run_passes_streams_and_exit_code [local];
+    65 run_passes_the_signal_that_ended_it [local];
+    65 run_says_what_cannot_be_started [local];
+    66 run_forwards_signals [local];
+    68 name_in_use [local reference];
+    69 remove_and_restart_conflict [local reference];
+    70 bad_stop_settings [local reference];
+    71 rm_refuses_what_runs [docker local reference];
+    71 rm_force_kills [docker local reference];
+    71 rm_force_of_nobody [docker local reference];
+    71 name_is_free_after_rm [local reference];
+    73 ps_shows_how_it_ended [docker local reference];
+    73 ps_quiet_prints_identifiers [docker local reference];
+    74 logs_follow_to_the_end [docker local reference];
+    74 logs_of_what_has_ended [docker local reference];
+    74 logs_of_nobody [docker local reference];
+    74 logs_tail [docker local reference];
+    75 inspect_has_docker_s_keys [docker local reference];
+    75 inspect_of_nobody [docker local reference];
+}
+
+fn wait_prints_exit_codes_in_order(world: &World) {
+    let (a, b) = (world.start("slow 0 42"), world.start("slow 0 7"));
+    let waiting = world.spawn(&["wait", &a.name, &b.name]);
+    assert_eq!(world.run(&["stop", &b.name, &a.name]).code, 0);
+    waiting.ended().is(0, "42\n7\n");
+}
+
+fn wait_for_what_has_ended(world: &World) {
+    let target = world.start_unready(&[], "exit 99");
+    assert_eq!(world.exit_code(&target), 99);
+    world.run(&["wait", &target.name]).is(0, "99\n");
+}
+
+fn wait_for_created(world: &World) {
+    world.run(&["wait", &created(world).name]).is(0, "0\n");
+}
+
+fn wait_for_nobody(world: &World) {
+    world.run(&["wait", "nope"]).is(1, "").says("No such container: nope");
+}
+
+fn foreground(world: &World, options: &[&str], command: &[&str]) -> Outcome {
+    let words = [&["run", "--rm"], options, &["--"], command].concat();
+    world.run(&words)
+}
+
+fn run_passes_streams_and_exit_code(world: &World) {
+    let outcome = foreground(world, &[], &[&world.victim(), "streams"]);
+    outcome.is(3, "to stdout\n").says("to stderr\n");
+}
+
+fn run_passes_the_signal_that_ended_it(world: &World) {
+    foreground(world, &[], &[&world.victim(), "abort"]).is(139, "");
+}
+
+fn run_says_what_cannot_be_started(world: &World) {
+    foreground(world, &[], &["/nonexistent/program"]).is(127, "").says("/nonexistent/program");
+    let text = world.directory().join("text");
+    std::fs::write(&text, "not a program").expect("a file");
+    foreground(world, &[], &[&text.display().to_string()]).is(126, "");
+    foreground(world, &["--bogus"], &["true"]).is(125, "").says("--bogus");
+    let left = world.run(&["ps", "-aq"]);
+    left.is(0, "");
+}
+
+fn run_forwards_signals(world: &World) {
+    let name = new_name();
+    world.own(&name);
+    let client = world.spawn(&["run", "--name", &name, "--", &world.victim(), "slow", "0", "6"]);
+    let target = Target { name };
+    eventually("it has started", || {
+        (world.exists(&target) && world.log(&target).contains("started")).then_some(())
+    });
+    client.signal(Signal::TERM);
+    let outcome = client.ended();
+    assert_eq!(outcome.code, 6, "{outcome:#?}");
+    assert!(outcome.stdout().contains("got 15"), "{outcome:#?}");
+}
+
+fn name_in_use(world: &World) {
+    let target = world.start("slow 0 0");
+    let id = world.field(&target, "/Id").as_str().expect("an identifier").to_string();
+    let outcome = run(&mut world.run_detached(&target.name, &[], "exit 0"));
+    outcome.is(125, "").says(&format!(
+        "Conflict. The container name \"/{}\" is already in use by container \"{id}\". \
+         You have to remove (or rename) that container to be able to reuse that name.",
+        target.name
+    ));
+}
+
+fn remove_and_restart_conflict(world: &World) {
+    let options = ["--rm", "--restart", "always"];
+    let outcome = run(&mut world.run_detached(&new_name(), &options, "exit 0"));
+    outcome.is(125, "").says("--restart and --rm");
+}
+
+fn bad_stop_settings(world: &World) {
+    let outcome = run(&mut world.run_detached(&new_name(), &["--stop-signal", "BOGUS"], "exit 0"));
+    outcome.is(125, "").says("nvalid signal: BOGUS");
+    let outcome = run(&mut world.run_detached(&new_name(), &["--stop-timeout", "x"], "exit 0"));
+    outcome.is(125, "").says("invalid argument \"x\"");
+}
+
+fn rm_refuses_what_runs(world: &World) {
+    let target = world.start("slow 0 0");
+    let outcome = world.run(&["rm", &target.name]);
+    outcome.is(1, "").says("emove");
+    assert_eq!(world.status(&target), "running");
+}
+
+fn rm_force_kills(world: &World) {
+    let target = world.start("ignore");
+    world.run(&["rm", "-f", &target.name]).is(0, &target.line());
+    assert!(!world.exists(&target));
+    assert_eq!(world.processes(), [], "something of it is still alive");
+}
+
+/// Docker says so on standard error up to 28, and nothing from 29 on; the exit code is 0 (1 before 23).
+fn rm_force_of_nobody(world: &World) {
+    let outcome = world.run(&["rm", "-f", "nope"]);
+    if world.kind == Kind::Reference {
+        assert_eq!(outcome.stdout(), "");
+    } else {
+        outcome.is(0, "");
+    }
+}
+
+fn name_is_free_after_rm(world: &World) {
+    let target = world.start("slow 0 0");
+    world.run(&["rm", "-f", &target.name]).is(0, &target.line());
+    let again = run(&mut world.run_detached(&target.name, &[], "slow 0 0"));
+    assert_eq!(again.code, 0, "{again:#?}");
+}
+
+fn ps_shows_how_it_ended(world: &World) {
+    let (up, down) = (world.start("slow 0 0"), world.start_unready(&[], "exit 137"));
+    assert_eq!(world.exit_code(&down), 137);
+    let all = world.run(&["ps", "-a"]);
+    assert_eq!(all.code, 0, "{all:#?}");
+    let line = |name: &str| all.stdout().lines().find(|line| line.ends_with(name)).expect(name).to_string();
+    assert!(line(&up.name).contains("Up "), "{all:#?}");
+    assert!(line(&down.name).contains("Exited (137) "), "{all:#?}");
+    assert!(all.stdout().starts_with("CONTAINER ID "), "{all:#?}");
+
+    let running = world.run(&["ps"]).stdout();
+    assert!(running.contains(&up.name) && !running.contains(&down.name), "{running}");
+}
+
+fn ps_quiet_prints_identifiers(world: &World) {
+    let target = world.start("slow 0 0");
+    let id = world.field(&target, "/Id").as_str().expect("an identifier")[..12].to_string();
+    let outcome = world.run(&["ps", "-q"]);
+    assert!(outcome.stdout().lines().any(|line| line == id), "{id}: {outcome:#?}");
+}
+
+fn logs_follow_to_the_end(world: &World) {
+    let target = world.start("ticker");
+    let following = world.spawn(&["logs", "-f", &target.name]);
+    eventually("it has ticked a little", || world.log(&target).contains("tick 20").then_some(()));
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    let followed = following.ended();
+    assert_eq!(followed.code, 0, "{followed:#?}");
+    assert!(followed.stdout().ends_with("\nlast\n"), "{followed:#?}");
+    assert_eq!(followed.stdout(), world.log(&target), "what was followed is what was written");
+}
+
+fn logs_of_what_has_ended(world: &World) {
+    let target = world.start_unready(&[], "streams");
+    assert_eq!(world.exit_code(&target), 3);
+    for args in [&["logs", &target.name][..], &["logs", "-f", &target.name]] {
+        world.run(args).is(0, "to stdout\n").says("to stderr\n");
+    }
+}
+
+fn logs_of_nobody(world: &World) {
+    world.run(&["logs", "nope"]).is(1, "").says("No such container: nope");
+}
+
+fn logs_tail(world: &World) {
+    let target = world.start("slow 0 0");
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    world.run(&["logs", "--tail", "1", &target.name]).is(0, "got 15\n");
+    world.run(&["logs", "-n", "0", &target.name]).is(0, "");
+}
+
+fn inspect_has_docker_s_keys(world: &World) {
+    let target = world.start("slow 0 5");
+    let name = world.field(&target, "/Name");
+    assert_eq!(name, format!("/{}", target.name));
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    let state = world.field(&target, "/State");
+    let keys = [
+        "Status",
+        "Running",
+        "Paused",
+        "Restarting",
+        "OOMKilled",
+        "Dead",
+        "Pid",
+        "ExitCode",
+        "Error",
+        "StartedAt",
+        "FinishedAt",
+    ];
+    for key in keys {
+        assert!(state.get(key).is_some(), "no {key} in {state:#}");
+    }
+    let seen = ["Status", "Running", "OOMKilled", "Pid", "ExitCode"].map(|key| state[key].to_string());
+    assert_eq!(seen, ["\"exited\"", "false", "false", "0", "5"]);
+}
+
+fn inspect_of_nobody(world: &World) {
+    world.run(&["inspect", "nope"]).is(1, "[]\n").says("No such");
+}

@@ -1,0 +1,52 @@
+//! What every test of the suite stands on.
+//!
+//! A *behaviour* is a function of a [`World`]: one engine, with containers that belong to this test alone. The macro
+//! `behaviours!` makes one test of it for every engine named, so that the same words are held against gracefully on
+//! docker, on the local engine, on plain processes, and against the docker CLI itself: the reference.
+
+mod poll;
+mod running;
+mod skip;
+mod world;
+
+pub(crate) use poll::{LONG, NOT_TEN, SECOND, eventually, pause_between_looks};
+pub(crate) use running::{Outcome, Running, run, start};
+pub(crate) use skip::{Skip, skip};
+pub(crate) use world::{Kind, Target, World, created, gracefully, new_name};
+
+/// A list of behaviours: the number of the conformance case (docs in `main.rs`), the function, the engines.
+macro_rules! behaviours {
+    ($($case:literal $name:ident [$($kind:ident)+];)+) => {
+        $(
+            mod $name {
+                $(
+                    #[test]
+                    fn $kind() {
+                        let test = concat!(module_path!(), "::", stringify!($kind));
+                        $crate::harness::on(stringify!($kind), test, super::$name);
+                    }
+                )+
+            }
+        )+
+    };
+}
+
+pub(crate) use behaviours;
+
+/// Ends a test that cannot run here: says why, and is counted.
+macro_rules! skip_test {
+    ($($reason:tt)+) => {{
+        $crate::harness::skip(module_path!(), &format!($($reason)+));
+        return;
+    }};
+}
+
+pub(crate) use skip_test;
+
+/// Runs a behaviour on an engine, or says why it cannot.
+pub(crate) fn on(kind: &str, test: &str, behaviour: impl FnOnce(&World)) {
+    match World::open(Kind::named(kind)) {
+        Ok(world) => behaviour(&world),
+        Err(Skip(reason)) => skip(test, &reason),
+    }
+}

@@ -1,0 +1,336 @@
+//! One engine, with containers that belong to one test.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+use super::{Outcome, Running, Skip, eventually, run, start};
+
+/// What is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// gracefully on the private docker daemon.
+    Docker,
+    /// gracefully's own engine.
+    Local,
+    /// gracefully on plain processes of this host.
+    Process,
+    /// The docker CLI, first in PATH, on the same daemon: what the others are measured by.
+    Reference,
+}
+
+impl Kind {
+    pub(crate) fn named(name: &str) -> Self {
+        match name {
+            "docker" => Self::Docker,
+            "local" => Self::Local,
+            "process" => Self::Process,
+            "reference" => Self::Reference,
+            other => panic!("no engine is called {other}"),
+        }
+    }
+}
+
+/// One engine and what this test has started on it; all of that is removed in the end.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) kind: Kind,
+    docker: String,
+    directory: tempfile::TempDir,
+    made: RefCell<Vec<String>>,
+    children: RefCell<Vec<(u32, Child)>>,
+}
+
+/// Something to be stopped: the name as one types it.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+}
+
+impl Target {
+    /// The line that a successful command prints.
+    pub(crate) fn line(&self) -> String {
+        format!("{}\n", self.name)
+    }
+}
+
+impl World {
+    /// An engine that can be used here, or why it cannot.
+    pub(crate) fn open(kind: Kind) -> Result<Self, Skip> {
+        let docker = match kind {
+            Kind::Docker | Kind::Reference => docker_host()?,
+            Kind::Local if !rustix::process::geteuid().is_root() => {
+                return Err(Skip("the local engine's namespaces need root".to_string()));
+            }
+            Kind::Local | Kind::Process => String::new(),
+        };
+        let directory = tempfile::Builder::new().prefix("gracefully-e2e-").tempdir().expect("a directory");
+        fs::copy(victim()?, directory.path().join("victim")).expect("a victim of our own");
+        Ok(Self { kind, docker, directory, made: RefCell::default(), children: RefCell::default() })
+    }
+
+    /// A directory of this test. Every process of it has the path in its command line.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The local engine's state.
+    pub(crate) fn state_directory(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// This test's copy of the victim.
+    pub(crate) fn victim(&self) -> String {
+        self.directory.path().join("victim").display().to_string()
+    }
+
+    /// The program under test with these arguments.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = match self.kind {
+            Kind::Reference => return self.docker(args),
+            Kind::Docker => gracefully(&["--engine", "docker", "--host", &self.docker]),
+            Kind::Local => gracefully(&["--engine", "local"]),
+            Kind::Process => gracefully(&[]),
+        };
+        command.args(args).env("GRACEFULLY_STATE_DIR", self.state_directory());
+        command
+    }
+
+    /// Runs the program under test.
+    #[track_caller]
+    pub(crate) fn run(&self, args: &[&str]) -> Outcome {
+        run(&mut self.command(args))
+    }
+
+    /// Starts the program under test.
+    #[track_caller]
+    pub(crate) fn spawn(&self, args: &[&str]) -> Running {
+        start(&mut self.command(args))
+    }
+
+    /// The docker CLI on the private daemon.
+    pub(crate) fn docker(&self, args: &[&str]) -> Command {
+        let mut docker = Command::new("docker");
+        docker.args(["--host", &self.docker]).args(args).env_remove("DOCKER_CONTEXT");
+        docker
+    }
+
+    /// Starts the victim in this mode and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(&self, mode: &str) -> Target {
+        self.start_with(&[], mode)
+    }
+
+    /// The same with options for `run`.
+    #[track_caller]
+    pub(crate) fn start_with(&self, options: &[&str], mode: &str) -> Target {
+        let target = self.start_unready(options, mode);
+        eventually("the program says that it has started", || {
+            self.log(&target).contains("started").then_some(())
+        });
+        target
+    }
+
+    /// The same without waiting, for modes that do not say that they are ready.
+    #[track_caller]
+    pub(crate) fn start_unready(&self, options: &[&str], mode: &str) -> Target {
+        if self.kind == Kind::Process {
+            return self.start_process(mode);
+        }
+        let name = new_name();
+        self.own(&name);
+        let outcome = run(&mut self.run_detached(&name, options, mode));
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
+        Target { name }
+    }
+
+    /// The command that starts a container.
+    pub(crate) fn run_detached(&self, name: &str, options: &[&str], mode: &str) -> Command {
+        let mode = mode.split_whitespace();
+        match self.kind {
+            Kind::Docker | Kind::Reference => {
+                let mut docker = self.docker(&["run", "--detach", "--net=none", "--name", name]);
+                docker.args(options).arg("gracefully-test/victim").args(mode);
+                docker
+            }
+            Kind::Local => {
+                let mut local = self.command(&["run", "-d", "--name", name]);
+                local.args(options).args(["--", &self.victim()]).args(mode);
+                local
+            }
+            Kind::Process => unreachable!("a process is not run by an engine"),
+        }
+    }
+
+    fn start_process(&self, mode: &str) -> Target {
+        let log = fs::File::create(self.directory().join("log")).expect("a log");
+        let child = Command::new(self.victim())
+            .args(mode.split_whitespace())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("the victim starts");
+        self.adopt(child)
+    }
+
+    /// Makes a child of the test's own a target, and ends it when the test ends.
+    pub(crate) fn adopt(&self, child: Child) -> Target {
+        let pid = child.id();
+        self.children.borrow_mut().push((pid, child));
+        Target { name: format!("pid:{pid}") }
+    }
+
+    /// The main process, as this host numbers it.
+    pub(crate) fn main_pid(&self, target: &Target) -> u32 {
+        let pid = target.name.strip_prefix("pid:").map(str::to_string);
+        let pid = pid.unwrap_or_else(|| self.field(target, "/State/Pid").to_string());
+        pid.parse().expect("a PID")
+    }
+
+    /// Removes this container, too, when the test ends.
+    pub(crate) fn own(&self, name: &str) {
+        self.made.borrow_mut().push(name.to_string());
+    }
+
+    /// Everything the container has written.
+    #[track_caller]
+    pub(crate) fn log(&self, target: &Target) -> String {
+        let outcome = match self.kind {
+            Kind::Process => {
+                return fs::read_to_string(self.directory().join("log")).expect("the log of the process");
+            }
+            Kind::Docker | Kind::Reference => run(&mut self.docker(&["logs", &target.name])),
+            Kind::Local => self.run(&["logs", &target.name]),
+        };
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
+        outcome.stdout()
+    }
+
+    /// A field of `inspect`, by its JSON pointer, as docker itself (or, locally, we) tell it.
+    #[track_caller]
+    pub(crate) fn field(&self, target: &Target, pointer: &str) -> Value {
+        let outcome = match self.kind {
+            Kind::Process => unreachable!("a process has no record"),
+            Kind::Docker | Kind::Reference => run(&mut self.docker(&["inspect", &target.name])),
+            Kind::Local => self.run(&["inspect", &target.name]),
+        };
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
+        let all: Value = serde_json::from_slice(&outcome.stdout).expect("inspect prints JSON");
+        all[0].pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {all:#}")).clone()
+    }
+
+    /// `.State.Status`
+    #[track_caller]
+    pub(crate) fn status(&self, target: &Target) -> String {
+        self.field(target, "/State/Status").as_str().expect("a word").to_string()
+    }
+
+    /// The exit code, once it is not running any more.
+    #[track_caller]
+    pub(crate) fn exit_code(&self, target: &Target) -> i64 {
+        use std::os::unix::process::ExitStatusExt;
+        if self.kind == Kind::Process {
+            let mut children = self.children.borrow_mut();
+            let (_, child) = children
+                .iter_mut()
+                .find(|(pid, _)| target.name == format!("pid:{pid}"))
+                .expect("a process of this test");
+            let status = eventually("the process has ended", || child.try_wait().expect("our own child"));
+            let code = status.code().or(status.signal().map(|signal| 128 + signal));
+            return code.expect("exited or killed").into();
+        }
+        eventually("the container has ended", || (self.status(target) == "exited").then_some(()));
+        self.field(target, "/State/ExitCode").as_i64().expect("a number")
+    }
+
+    /// Is there such a container?
+    pub(crate) fn exists(&self, target: &Target) -> bool {
+        let outcome = match self.kind {
+            Kind::Process => return Path::new(&target.name.replace("pid:", "/proc/")).exists(),
+            Kind::Docker | Kind::Reference => run(&mut self.docker(&["inspect", &target.name])),
+            Kind::Local => self.run(&["inspect", &target.name]),
+        };
+        outcome.code == 0
+    }
+
+    /// Processes of the host that belong to this test: the victims, and on the local engine what conducts them.
+    pub(crate) fn processes(&self) -> Vec<(u32, String)> {
+        let needle = self.directory.path().display().to_string();
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(|pid: u32| {
+                let line = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?)
+                    .replace('\0', " ");
+                line.contains(&needle).then_some((pid, line))
+            })
+            .collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for (_, mut child) in self.children.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let made = self.made.take();
+        let names = made.iter().map(String::as_str);
+        let mut remove = match self.kind {
+            Kind::Docker | Kind::Reference => self.docker(&["rm", "--force"]),
+            Kind::Local => self.command(&["rm", "-f"]),
+            Kind::Process => return,
+        };
+        if !made.is_empty() {
+            let _ = remove.args(names).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// A name that no other test has.
+pub(crate) fn new_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A docker container that was never started; the local engine has none.
+pub(crate) fn created(world: &World) -> Target {
+    let name = new_name();
+    world.own(&name);
+    let create = ["create", "--net=none", "--name", &name, "gracefully-test/victim", "slow", "0", "0"];
+    assert_eq!(run(&mut world.docker(&create)).code, 0);
+    Target { name }
+}
+
+/// The private daemon's address.
+fn docker_host() -> Result<String, Skip> {
+    std::env::var("GRACEFULLY_TEST_DOCKER_HOST").map_err(|_| {
+        Skip(
+            std::env::var("GRACEFULLY_TEST_NO_DOCKER")
+                .unwrap_or_else(|_| "no private docker daemon: run cargo xtask test".to_string()),
+        )
+    })
+}
+
+/// The static victim.
+fn victim() -> Result<PathBuf, Skip> {
+    std::env::var_os("GRACEFULLY_TEST_VICTIM")
+        .map(PathBuf::from)
+        .ok_or_else(|| Skip("the victim is not built: run cargo xtask test".to_string()))
+}
+
+/// The program under test, with no setting of the caller's environment.
+pub(crate) fn gracefully(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gracefully"));
+    for variable in ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "GRACEFULLY_STATE_DIR", "NO_COLOR"]
+    {
+        command.env_remove(variable);
+    }
+    command.args(args);
+    command
+}

@@ -1,0 +1,135 @@
+//! `kill`: cases 40 to 50.
+
+use crate::harness::{NOT_TEN, World, behaviours, created, eventually, run};
+
+behaviours! {
+    40 without_a_signal_it_is_dead_afterwards [docker local reference];
+    40 process_is_killed [process];
+    41 harmless_signal_leaves_it_running [docker local process reference];
+    41 handled_signal_ends_it [docker local process reference];
+    42 stop_and_continue [docker local process reference];
+    43 exited_is_not_running [docker local reference];
+    43 created_is_not_running [docker reference];
+    44 unknown_name [docker local reference];
+    45 invalid_signals_are_refused [docker local process reference];
+    46 every_spelling_of_a_signal [docker local process reference];
+    47 number_beyond_the_platform [docker local reference];
+    49 stays_down_in_spite_of_its_restart_policy [docker local reference];
+    49 other_signal_than_the_stop_signal_restarts [docker local reference];
+    50 paused_is_killed [docker reference];
+}
+
+fn without_a_signal_it_is_dead_afterwards(world: &World) {
+    let target = world.start("ignore");
+    world.run(&["kill", &target.name]).is(0, &target.line());
+    assert_eq!(world.status(&target), "exited");
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+fn process_is_killed(world: &World) {
+    let target = world.start("ignore");
+    world.run(&["kill", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+fn harmless_signal_leaves_it_running(world: &World) {
+    let target = world.start("ignore");
+    world.run(&["kill", "-s", "WINCH", &target.name]).is(0, &target.line());
+    eventually("it reports the signal", || world.log(&target).contains("got 28").then_some(()));
+    assert!(world.exists(&target));
+}
+
+fn handled_signal_ends_it(world: &World) {
+    let target = world.start("slow 0 6");
+    world.run(&["kill", "--signal=SIGTERM", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 6);
+}
+
+fn stop_and_continue(world: &World) {
+    let target = world.start("slow 0 6");
+    world.run(&["kill", "-s", "STOP", &target.name]).is(0, &target.line());
+    world.run(&["kill", "-s", "TERM", &target.name]).is(0, &target.line());
+    world.run(&["kill", "-s", "CONT", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 6);
+}
+
+fn exited_is_not_running(world: &World) {
+    let target = world.start_unready(&[], "exit 0");
+    assert_eq!(world.exit_code(&target), 0);
+    world.run(&["kill", &target.name]).is(1, "").says("is not running");
+}
+
+fn created_is_not_running(world: &World) {
+    let target = created(world);
+    world.run(&["kill", &target.name]).is(1, "").says("is not running");
+}
+
+fn unknown_name(world: &World) {
+    world.run(&["kill", "nope"]).is(1, "").says("No such container: nope");
+}
+
+fn invalid_signals_are_refused(world: &World) {
+    let target = world.start("ignore");
+    for bad in ["0", "SIG42", "BOGUS", "SIG", "SIGSIGTERM", " HUP", "0xf", "15.0", "RTMIN+16", "RTMAX-15"] {
+        let outcome = world.run(&["kill", "-s", bad, &target.name]);
+        outcome.is(1, "").says(&format!("nvalid signal: {bad}"));
+    }
+    assert!(world.exists(&target));
+    assert!(!world.log(&target).contains("got"));
+}
+
+fn every_spelling_of_a_signal(world: &World) {
+    let rows: &[(&[&str], u8)] = &[
+        (&["HUP", "hup", "1", "SIGHUP", "sighup", "SigHup"], 1),
+        (&["15", "+15", "015", "TERM"], 15),
+        (&["RTMIN", "SIGRTMIN", "34"], 34),
+        (&["RTMIN+3", "rtmin+3", "37"], 37),
+        (&["SIGRTMIN+15"], 49),
+        (&["RTMAX-14"], 50),
+        (&["RTMAX", "64"], 64),
+        (&["CLD"], 17),
+        (&["IOT"], 6),
+        (&["POLL", "IO"], 29),
+        (&["SYS"], 31),
+        (&["PWR"], 30),
+        (&["STKFLT"], 16),
+    ];
+    let target = world.start("ignore");
+    let mut expected = String::from("started ignore\n");
+    for (spellings, number) in rows {
+        for spelling in *spellings {
+            world.run(&["kill", "-s", spelling, &target.name]).is(0, &target.line());
+            expected += &format!("got {number}\n");
+            // Standard signals of one number merge while they are pending: wait for each.
+            eventually(&format!("{spelling} arrives as {number}"), || {
+                (world.log(&target) == expected).then_some(())
+            });
+        }
+    }
+}
+
+fn number_beyond_the_platform(world: &World) {
+    let target = world.start("ignore");
+    world.run(&["kill", "-s", "65", &target.name]).is(1, "").says("does not support signal 65");
+    assert_eq!(world.status(&target), "running");
+}
+
+fn stays_down_in_spite_of_its_restart_policy(world: &World) {
+    let target = world.start_with(&["--restart", "always"], "slow 0 5");
+    world.run(&["kill", "-s", "TERM", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 5);
+    assert_eq!(world.field(&target, "/RestartCount"), 0);
+}
+
+fn other_signal_than_the_stop_signal_restarts(world: &World) {
+    let target = world.start_with(&["--restart", "always", "--stop-signal", "CONT"], "slow 0 5");
+    world.run(&["kill", "-s", "TERM", &target.name]).is(0, &target.line());
+    eventually("it is started again", || (world.field(&target, "/RestartCount") == 1).then_some(()));
+}
+
+fn paused_is_killed(world: &World) {
+    let target = world.start("ignore");
+    assert_eq!(run(&mut world.docker(&["pause", &target.name])).code, 0);
+    world.run(&["kill", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 137);
+}

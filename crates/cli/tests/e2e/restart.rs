@@ -1,0 +1,88 @@
+//! `restart`: cases 54 to 61.
+
+use rustix::process::Signal;
+
+use crate::harness::{NOT_TEN, SECOND, Target, World, behaviours, eventually, run};
+
+behaviours! {
+    54 runs_again [docker local reference];
+    55 exited_is_started [docker local reference];
+    56 unknown_name_among_others [docker local reference];
+    57 timeout_kills_first [docker local reference];
+    58 paused_runs_afterwards [docker reference];
+    59 auto_remove_waits_for_the_real_end [docker local reference];
+    60 client_that_dies_changes_nothing [docker local reference];
+    61 restart_policy_works_afterwards [docker local reference];
+}
+
+fn started_at(world: &World, target: &Target) -> String {
+    world.field(target, "/State/StartedAt").as_str().expect("a time").to_string()
+}
+
+fn starts(world: &World, target: &Target) -> usize {
+    world.log(target).matches("started").count()
+}
+
+fn runs_again(world: &World) {
+    let target = world.start("slow 0 0");
+    let before = started_at(world, &target);
+    world.run(&["restart", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.status(&target), "running");
+    assert_ne!(started_at(world, &target), before);
+    assert_eq!(world.field(&target, "/RestartCount"), 0);
+    eventually("the log goes on", || (starts(world, &target) == 2).then_some(()));
+}
+
+fn exited_is_started(world: &World) {
+    let target = world.start("slow 0 0");
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    world.run(&["restart", &target.name]).is(0, &target.line());
+    assert_eq!(world.status(&target), "running");
+}
+
+fn unknown_name_among_others(world: &World) {
+    let target = world.start("slow 0 0");
+    let before = started_at(world, &target);
+    world.run(&["restart", "nope", &target.name]).is(1, &target.line()).says("No such container: nope");
+    assert_ne!(started_at(world, &target), before);
+}
+
+fn timeout_kills_first(world: &World) {
+    let target = world.start("ignore");
+    world.run(&["restart", "-t", "1", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
+    assert_eq!(world.status(&target), "running");
+    eventually("it has started twice", || (starts(world, &target) == 2).then_some(()));
+}
+
+fn paused_runs_afterwards(world: &World) {
+    let target = world.start("slow 0 0");
+    assert_eq!(run(&mut world.docker(&["pause", &target.name])).code, 0);
+    world.run(&["restart", &target.name]).is(0, &target.line());
+    assert_eq!(world.status(&target), "running");
+}
+
+fn auto_remove_waits_for_the_real_end(world: &World) {
+    let target = world.start_with(&["--rm"], "slow 0 0");
+    world.run(&["restart", &target.name]).is(0, &target.line());
+    assert_eq!(world.status(&target), "running");
+    eventually("it has started twice", || (starts(world, &target) == 2).then_some(()));
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    eventually("it is removed", || (!world.exists(&target)).then_some(()));
+}
+
+fn client_that_dies_changes_nothing(world: &World) {
+    let target = world.start("slow 2 0");
+    let client = world.spawn(&["restart", &target.name]);
+    eventually("the signal has arrived", || world.log(&target).contains("got 15").then_some(()));
+    client.signal(Signal::KILL);
+    client.ended().is(137, "");
+    eventually("it is started again", || (starts(world, &target) == 2).then_some(()));
+    assert_eq!(world.status(&target), "running");
+}
+
+fn restart_policy_works_afterwards(world: &World) {
+    let target = world.start_with(&["--restart", "on-failure:1"], "crash 1 3");
+    world.run(&["restart", "-t", "0", &target.name]).is(0, &target.line());
+    eventually("the policy starts it again", || (world.field(&target, "/RestartCount") == 1).then_some(()));
+    assert_eq!(world.exit_code(&target), 3);
+}

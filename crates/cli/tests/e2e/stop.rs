@@ -1,0 +1,226 @@
+//! `stop`: cases 15 to 37.
+
+use rustix::process::Signal;
+
+use crate::harness::{Kind, NOT_TEN, SECOND, Target, World, behaviours, created, eventually, new_name, run};
+
+behaviours! {
+    15 finishes_what_it_is_doing [docker local process reference];
+    18 timeout_zero_kills_at_once [docker local process reference];
+    19 timeout_too_small_kills [docker local process reference];
+    20 negative_timeout_never_kills [docker local reference];
+    21 stop_timeout_of_the_container [docker local reference];
+    22 stop_signal_of_the_container [docker local reference];
+    22 stop_signal_of_the_image [docker reference];
+    22 signal_option_overrides [docker local process];
+    23 already_exited_is_no_error [docker local reference];
+    24 created_stays_created [docker reference];
+    25 unknown_name [docker local reference];
+    26 unknown_name_among_others [docker local reference];
+    27 parallel_and_in_the_order_of_the_arguments [docker local reference];
+    28 echoes_identifiers_as_typed [docker local reference];
+    28 ambiguous_identifier [docker local reference];
+    29 paused_is_unpaused [docker reference];
+    30 crash_loop_ends [docker local reference];
+    31 restart_policy_does_not_bring_it_back [docker local reference];
+    32 client_ended_by_sigterm_leaves_the_stop_to_the_engine [docker local];
+    32 client_ended_by_sigint [docker local];
+    34 pid_1_without_a_handler [docker local reference];
+    35 child_behind_a_shell_is_not_signalled [docker local reference];
+    36 auto_remove_is_complete [docker local];
+    37 same_name_twice [docker local reference];
+    33 second_stop_overrides_the_first [docker local reference];
+}
+
+fn finishes_what_it_is_doing(world: &World) {
+    let target = world.start("slow 1 42");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
+    assert_eq!(world.exit_code(&target), 42);
+    assert!(world.log(&target).contains("got 15"));
+}
+
+fn timeout_zero_kills_at_once(world: &World) {
+    let target = world.start("ignore");
+    world.run(&["stop", "-t", "0", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+fn timeout_too_small_kills(world: &World) {
+    let target = world.start("slow 60 0");
+    world.run(&["stop", "-t", "1", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
+    assert_eq!(world.exit_code(&target), 137);
+    assert!(world.log(&target).contains("got 15"));
+}
+
+fn negative_timeout_never_kills(world: &World) {
+    let target = world.start_with(&["--stop-timeout", "1"], "slow 3 42");
+    world.run(&["stop", "-t", "-1", &target.name]).is(0, &target.line()).took_between(3 * SECOND, NOT_TEN);
+    assert_eq!(world.exit_code(&target), 42);
+}
+
+fn stop_timeout_of_the_container(world: &World) {
+    let target = world.start_with(&["--stop-timeout", "1"], "ignore");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+fn stop_signal_of_the_container(world: &World) {
+    let target = world.start_with(&["--stop-signal", "USR1"], "slow 0 0");
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 0);
+    assert!(world.log(&target).contains("got 10"));
+}
+
+fn stop_signal_of_the_image(world: &World) {
+    let target = Target { name: new_name() };
+    world.own(&target.name);
+    let image = ["run", "-d", "--net=none", "--name", &target.name, "gracefully-test/quit", "slow", "0", "0"];
+    assert_eq!(run(&mut world.docker(&image)).code, 0);
+    eventually("it has started", || world.log(&target).contains("started").then_some(()));
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    assert!(world.log(&target).contains("got 3"));
+}
+
+/// The reference drops the option silently on an engine older than 23 (API 1.42); we never do.
+fn signal_option_overrides(world: &World) {
+    let options: &[&str] = if world.kind == Kind::Process { &[] } else { &["--stop-signal", "USR1"] };
+    let target = world.start_with(options, "slow 0 7");
+    world.run(&["stop", "-s", "INT", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 7);
+    let log = world.log(&target);
+    assert!(log.contains("got 2") && !log.contains("got 15") && !log.contains("got 10"), "{log}");
+}
+
+fn already_exited_is_no_error(world: &World) {
+    let target = world.start_unready(&[], "exit 4");
+    assert_eq!(world.exit_code(&target), 4);
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 4);
+}
+
+fn created_stays_created(world: &World) {
+    let target = created(world);
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    assert_eq!(world.status(&target), "created");
+}
+
+fn unknown_name(world: &World) {
+    let outcome = world.run(&["stop", "nope"]);
+    outcome.is(1, "").says("No such container: nope");
+    if world.kind != Kind::Local {
+        outcome.says("Error response from daemon: No such container: nope\n");
+    }
+}
+
+fn unknown_name_among_others(world: &World) {
+    let (a, b) = (world.start("slow 0 0"), world.start("slow 0 0"));
+    let outcome = world.run(&["stop", &a.name, "nope", &b.name]);
+    outcome.is(1, &(a.line() + &b.line())).says("No such container: nope");
+    assert_eq!((world.exit_code(&a), world.exit_code(&b)), (0, 0));
+}
+
+fn parallel_and_in_the_order_of_the_arguments(world: &World) {
+    let targets = [world.start("slow 4 0"), world.start("slow 3 0"), world.start("slow 3 0")];
+    let [a, b, c] = targets.each_ref().map(|target| target.name.as_str());
+    world
+        .run(&["stop", "-t", "60", a, b, c])
+        .is(0, &format!("{a}\n{b}\n{c}\n"))
+        .took_between(4 * SECOND, NOT_TEN);
+}
+
+fn echoes_identifiers_as_typed(world: &World) {
+    let targets = [world.start("slow 0 0"), world.start("slow 0 0"), world.start("slow 0 0")];
+    let id = |n: usize| world.field(&targets[n], "/Id").as_str().expect("an identifier").to_string();
+    let (full, short, slash) = (id(0), id(1)[..12].to_string(), format!("/{}", targets[2].name));
+    world.run(&["stop", &full, &short, &slash]).is(0, &format!("{full}\n{short}\n{slash}\n"));
+    for target in &targets {
+        assert_eq!(world.exit_code(target), 0);
+    }
+}
+
+/// Of 17 identifiers two begin with the same hexadecimal digit.
+fn ambiguous_identifier(world: &World) {
+    let targets: Vec<_> = (0..17).map(|_| world.start_unready(&[], "exit 0")).collect();
+    let digit =
+        |target| world.field(target, "/Id").as_str().and_then(|id| id.chars().next()).expect("a digit");
+    let mut digits: Vec<char> = targets.iter().map(digit).collect();
+    digits.sort_unstable();
+    let twice =
+        digits.windows(2).find(|pair| pair[0] == pair[1]).expect("17 pigeons in 16 holes")[0].to_string();
+    world.run(&["stop", &twice]).is(1, "").says(&format!("Multiple IDs found with provided prefix: {twice}"));
+}
+
+fn paused_is_unpaused(world: &World) {
+    let target = world.start("slow 0 3");
+    assert_eq!(run(&mut world.docker(&["pause", &target.name])).code, 0);
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 3);
+}
+
+fn crash_loop_ends(world: &World) {
+    let target = world.start_unready(&["--restart", "always"], "exit 9");
+    eventually("it waits to be restarted", || (world.status(&target) == "restarting").then_some(()));
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 9);
+}
+
+fn restart_policy_does_not_bring_it_back(world: &World) {
+    let target = world.start_with(&["--restart", "always"], "slow 0 5");
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 5);
+    assert_eq!(world.field(&target, "/RestartCount"), 0);
+}
+
+fn client_ended_by_sigterm_leaves_the_stop_to_the_engine(world: &World) {
+    let target = world.start("ignore");
+    let client = world.spawn(&["stop", "-t", "3", &target.name]);
+    eventually("the signal has arrived", || world.log(&target).contains("got 15").then_some(()));
+    client.signal(Signal::TERM);
+    client.ended().is(143, "");
+    assert_eq!(world.status(&target), "running");
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+fn client_ended_by_sigint(world: &World) {
+    let target = world.start("ignore");
+    let client = world.spawn(&["stop", "-t", "3", &target.name]);
+    eventually("the signal has arrived", || world.log(&target).contains("got 15").then_some(()));
+    client.signal(Signal::INT);
+    client.ended().is(130, "");
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+fn pid_1_without_a_handler(world: &World) {
+    let target = world.start("default");
+    world.run(&["stop", "-t", "2", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+fn child_behind_a_shell_is_not_signalled(world: &World) {
+    let target = world.start("shell");
+    world.run(&["stop", "-t", "1", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 137);
+    assert!(!world.log(&target).contains("got 15"));
+}
+
+/// The reference prints the name before the removal is complete.
+fn auto_remove_is_complete(world: &World) {
+    let target = world.start_with(&["--rm"], "slow 0 0");
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    assert!(!world.exists(&target));
+}
+
+fn same_name_twice(world: &World) {
+    let target = world.start("slow 1 0");
+    world.run(&["stop", &target.name, &target.name]).is(0, &target.line().repeat(2));
+    assert_eq!(world.exit_code(&target), 0);
+}
+
+fn second_stop_overrides_the_first(world: &World) {
+    let target = world.start("ignore");
+    let first = world.spawn(&["stop", "-t", "60", &target.name]);
+    eventually("the first signal has arrived", || world.log(&target).contains("got 15").then_some(()));
+    world.run(&["stop", "-t", "0", &target.name]).is(0, &target.line());
+    first.ended().is(0, &target.line()).took_less_than(30 * SECOND);
+    assert_eq!(world.exit_code(&target), 137);
+}

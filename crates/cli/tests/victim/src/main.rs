@@ -1,0 +1,175 @@
+//! The program that the end-to-end suite stops: `victim MODE [ARGUMENT…]`.
+//!
+//! One mode is one way to behave. Every mode that waits says `started MODE` when its handlers are in place, so a test
+//! that has read that line may send signals. A handled signal is reported as `got N`.
+//!
+//! | mode | behaviour |
+//! |---|---|
+//! | `slow SECONDS CODE` | after SIGTERM or SIGINT (or QUIT, USR1, USR2) goes on for SECONDS, then exits with CODE |
+//! | `ignore` | reports every signal and never exits |
+//! | `default` | no handler at all |
+//! | `shell` | no handler, but a child in mode `slow 0 0`; waits for it |
+//! | `orphan` | starts a child in mode `ignore` and exits 0 |
+//! | `exit CODE` | exits at once |
+//! | `crash SECONDS CODE` | exits by itself after SECONDS |
+//! | `abort` | abort(3): SIGABRT; as PID 1, where that is discarded, the fault that follows: SIGSEGV |
+//! | `sigstop` | says so, then stops itself with SIGSTOP |
+//! | `streams` | one line on each of stdout and stderr, then exits 3 |
+//! | `line BYTES` | one line of BYTES × `x`, then waits as `slow 0 0` |
+//! | `bytes` | every byte value once, without a newline, then waits as `slow 0 0` |
+//! | `ticker` | a numbered line every 10 ms until a stop signal; then `last` and exit 0 |
+//! | `stamp FILE` | as `slow 0 0`; its last act is to write CLOCK_MONOTONIC, in nanoseconds, to FILE |
+
+use std::fs;
+use std::io::{self, Write};
+use std::process::{Child, Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, getpid, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+use signal_hook::consts::{FORBIDDEN, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+/// What ends a mode that handles its stop signal.
+const STOP_SIGNALS: [i32; 5] = [SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["slow", seconds, code] => slow(&words, number(seconds), number(code)),
+        ["ignore"] => ignore(),
+        ["default"] => wait_for_ever(),
+        ["shell"] => shell(),
+        ["orphan"] => start_child(&["ignore"]).map(|_| 0),
+        ["exit", code] => Ok(number(code)),
+        ["crash", seconds, code] => started(&words)
+            .map(|()| pause(Duration::from_secs(number(seconds).into())))
+            .map(|()| number(code)),
+        ["abort"] => std::process::abort(),
+        ["sigstop"] => stop_myself(),
+        ["streams"] => streams(),
+        ["line", bytes] => say(&"x".repeat(bytes.parse().unwrap_or(0))).and_then(|()| slow(&words, 0, 0)),
+        ["bytes"] => write(&(0..=u8::MAX).collect::<Vec<_>>()).and_then(|()| slow_silently(0, 0, |_| Ok(()))),
+        ["ticker"] => ticker(),
+        ["stamp", file] => stamp(&words, file),
+        _ => Err(io::Error::other(format!("unknown mode: {}", words.join(" ")))),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "victim: {error}");
+            ExitCode::from(99)
+        }
+    }
+}
+
+fn number(word: &str) -> u8 {
+    word.parse().unwrap_or(u8::MAX)
+}
+
+fn slow(words: &[&str], seconds: u8, code: u8) -> io::Result<u8> {
+    slow_silently(seconds, code, |signals| {
+        started(words)?;
+        if let Some(signal) = signals.forever().next() {
+            say(&format!("got {signal}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Installs the handlers, lets `wait` wait for the first signal, then takes its time.
+fn slow_silently(seconds: u8, code: u8, wait: impl FnOnce(&mut Signals) -> io::Result<()>) -> io::Result<u8> {
+    let mut signals = Signals::new(STOP_SIGNALS)?;
+    wait(&mut signals)?;
+    pause(Duration::from_secs(seconds.into()));
+    Ok(code)
+}
+
+fn ignore() -> io::Result<u8> {
+    // Of the signals that can be handled at all, glibc keeps 32 and 33 for itself.
+    let all = (1..=64).filter(|n| !FORBIDDEN.contains(n) && ![32, 33].contains(n));
+    let mut signals = Signals::new(all)?;
+    started(&["ignore"])?;
+    for signal in signals.forever() {
+        say(&format!("got {signal}"))?;
+    }
+    Ok(0)
+}
+
+fn wait_for_ever() -> io::Result<u8> {
+    started(&["default"])?;
+    loop {
+        pause(Duration::from_hours(1));
+    }
+}
+
+fn shell() -> io::Result<u8> {
+    start_child(&["slow", "0", "0"])?.wait()?;
+    Ok(0)
+}
+
+fn start_child(words: &[&str]) -> io::Result<Child> {
+    Command::new(std::env::current_exe()?).args(words).spawn()
+}
+
+fn stop_myself() -> io::Result<u8> {
+    started(&["sigstop"])?;
+    stop()?;
+    say("continued")?;
+    Ok(0)
+}
+
+#[expect(clippy::disallowed_methods, reason = "our own PID cannot be recycled while we run")]
+fn stop() -> io::Result<()> {
+    Ok(kill_process(getpid(), Signal::STOP)?)
+}
+
+fn streams() -> io::Result<u8> {
+    say("to stdout")?;
+    writeln!(io::stderr(), "to stderr")?;
+    Ok(3)
+}
+
+fn ticker() -> io::Result<u8> {
+    let mut signals = Signals::new(STOP_SIGNALS)?;
+    started(&["ticker"])?;
+    let mut n = 0;
+    while signals.pending().next().is_none() {
+        say(&format!("tick {n}"))?;
+        n += 1;
+        pause(Duration::from_millis(10));
+    }
+    say("last")?;
+    Ok(0)
+}
+
+fn stamp(words: &[&str], file: &str) -> io::Result<u8> {
+    let code = slow(words, 0, 0)?;
+    let now = clock_gettime(ClockId::Monotonic);
+    fs::write(file, format!("{}{:09}", now.tv_sec, now.tv_nsec))?;
+    Ok(code)
+}
+
+fn started(words: &[&str]) -> io::Result<()> {
+    say(&format!("started {}", words.join(" ")))
+}
+
+fn say(line: &str) -> io::Result<()> {
+    write(format!("{line}\n").as_bytes())
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// Waits for `time`, also when signals interrupt it.
+#[expect(clippy::disallowed_methods, reason = "taking its time is what this program is for")]
+fn pause(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::sleep(left);
+    }
+}

@@ -1,0 +1,228 @@
+//! A Docker daemon of our own: own data, socket and cgroup, no bridge, no firewall rules. Nothing of the host's daemon,
+//! if there is one, is touched, and nothing is left behind.
+//!
+//! The end-to-end suite uses this file too, for the daemon that dies in the middle of a stop.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How long the daemon may take to answer, and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running private daemon. Dropping it ends it with everything that it started.
+#[derive(Debug)]
+pub(crate) struct Dockerd {
+    child: Child,
+    directory: tempfile::TempDir,
+    cgroup: String,
+}
+
+impl Dockerd {
+    /// Starts a daemon and waits until it answers.
+    pub(crate) fn start() -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("gracefully-dockerd-").tempdir()?;
+        let at = directory.path();
+        let cgroup = at.file_name().and_then(OsStr::to_str).unwrap_or("gracefully-dockerd").to_string();
+        fs::write(at.join("daemon.json"), "{}")?;
+        let log = fs::File::create(at.join("log"))?;
+        // If we are killed, the kernel ends the daemon, and the daemon its containers. A group of its own keeps the
+        // terminal's Ctrl-C from it: we still need it to clean up.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "--", "dockerd", "--storage-driver=vfs", "--bridge=none"])
+            .args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"])
+            .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent"])
+            .arg(format!("/{cgroup}"))
+            .arg("--config-file")
+            .arg(at.join("daemon.json"))
+            .arg("--data-root")
+            .arg(at.join("data"))
+            .arg("--exec-root")
+            .arg(at.join("exec"))
+            .arg("--pidfile")
+            .arg(at.join("docker.pid"))
+            .arg("--host")
+            .arg(format!("unix://{}", socket(at).display()))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()?;
+        let mut daemon = Self { child, directory, cgroup };
+        daemon.wait_until_it_answers()?;
+        Ok(daemon)
+    }
+
+    /// Its address, for `DOCKER_HOST`.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", socket(self.directory.path()).display())
+    }
+
+    /// The daemon's own process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_until_it_answers(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if ping(&socket(self.directory.path())).is_ok() {
+                return Ok(());
+            }
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+                let last: Vec<&str> = log.lines().rev().take(3).collect();
+                let why = ended.map_or("it does not answer".to_string(), |status| status.to_string());
+                return Err(io::Error::other(format!(
+                    "dockerd: {why}; its last words: {}",
+                    last.join(" | ")
+                )));
+            }
+            pause();
+        }
+    }
+
+    /// Every container is killed, the daemon asked to end, then whatever is left of the two removed. Each step is
+    /// made whatever became of the one before.
+    fn end(&mut self) {
+        for pid in members_of(&self.cgroup) {
+            signal(pid, Signal::KILL);
+        }
+        signal(self.child.id(), Signal::TERM);
+        let deadline = Instant::now() + PATIENCE;
+        while !matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+            }
+            pause();
+        }
+        // A daemon that was killed leaves containerd's shims, its containers, and mounts.
+        let mut rounds = 0..100;
+        while rounds.next().is_some() {
+            let mut left = processes_that_name(self.directory.path());
+            left.extend(members_of(&self.cgroup));
+            if left.is_empty() {
+                break;
+            }
+            for pid in left {
+                signal(pid, Signal::KILL);
+            }
+            pause();
+        }
+        for mount in mounts_below(self.directory.path()) {
+            let _ = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH);
+        }
+        for root in cgroups(&self.cgroup) {
+            remove_cgroup(&root);
+        }
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn socket(directory: &Path) -> PathBuf {
+    directory.join("docker.sock")
+}
+
+/// Does the daemon answer?
+fn ping(socket: &Path) -> io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    if &head[9..] == b"200" { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// Sends a signal through a pidfd; a process that is gone is no error.
+fn signal(pid: u32, signal: Signal) {
+    let fd = i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    if let Some(Ok(fd)) = fd {
+        let _ = pidfd_send_signal(fd, signal);
+    }
+}
+
+/// The directory of a cgroup in every hierarchy, v1 and v2, where it exists.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let hierarchies =
+        fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+    std::iter::once(PathBuf::from("/sys/fs/cgroup"))
+        .chain(hierarchies)
+        .map(|hierarchy| hierarchy.join(name))
+        .filter(|directory| directory.is_dir())
+        .collect()
+}
+
+/// Every process in a cgroup or below it.
+fn members_of(cgroup: &str) -> Vec<u32> {
+    fn collect(directory: &Path, pids: &mut Vec<u32>) {
+        let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
+        for child in subdirectories(directory) {
+            collect(&child, pids);
+        }
+    }
+    let mut pids = Vec::new();
+    for directory in cgroups(cgroup) {
+        collect(&directory, &mut pids);
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+fn remove_cgroup(directory: &Path) {
+    for child in subdirectories(directory) {
+        remove_cgroup(&child);
+    }
+    let _ = fs::remove_dir(directory);
+}
+
+fn subdirectories(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+}
+
+/// Processes with our directory in their command line: containerd and its shims.
+fn processes_that_name(directory: &Path) -> Vec<u32> {
+    let needle = directory.as_os_str().as_encoded_bytes();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            *pid != std::process::id() && line.windows(needle.len()).any(|window| window == needle)
+        })
+        .collect()
+}
+
+/// Mount points below a directory, the innermost first.
+fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let mut below: Vec<PathBuf> = points.filter(|point| point.starts_with(directory)).collect();
+    below.reverse();
+    below
+}
+
+/// Between two looks at something that cannot be waited for.
+#[expect(clippy::disallowed_methods, reason = "the interval of a poll, bounded by the caller's deadline")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}

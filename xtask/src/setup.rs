@@ -1,0 +1,67 @@
+//! What the tests need from the system.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+
+/// A program that the tests use, and Debian's package with it.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+    what_for: &'static str,
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        program: "dockerd",
+        package: "docker.io",
+        what_for: "the docker engine's tests and the reference",
+    },
+    Need { program: "busybox", package: "busybox-static", what_for: "/bin/sh in the shell-form image" },
+    Need {
+        program: "tini",
+        package: "tini",
+        what_for: "a PID 1 that waits for signals instead of handling them",
+    },
+    Need { program: "catatonit", package: "catatonit", what_for: "the same with signalfd" },
+    Need { program: "dumb-init", package: "dumb-init", what_for: "the same with sigwait" },
+    Need { program: "conmon", package: "conmon", what_for: "the bench: our monitor's memory against it" },
+    Need { program: "setpriv", package: "util-linux", what_for: "tests without privileges" },
+    Need { program: "perl", package: "perl-base", what_for: "a process in uninterruptible sleep" },
+];
+
+/// Installs what is missing if we are root on Debian; else says what is missing. Only an installation that fails is an
+/// error: without a program its tests are skipped and counted.
+pub(crate) fn run() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| command::find(need.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    if !rustix::process::geteuid().is_root() || command::find("apt-get").is_none() {
+        for need in &missing {
+            eprintln!("setup: {} is not installed: {}", need.program, need.what_for);
+        }
+        eprintln!(
+            "setup: the tests that need it are skipped. To install: apt-get install {}",
+            packages.join(" ")
+        );
+        return Ok(());
+    }
+    eprintln!("setup: installing {}", packages.join(" "));
+    command::output(apt().args(["update", "-qq"]))?;
+    command::output(apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(&packages))
+        .context("the packages could not be installed")?;
+    match NEEDS.iter().find(|need| command::find(need.program).is_none()) {
+        Some(need) => bail!("{} is installed, but there is no {}", need.package, need.program),
+        None => Ok(()),
+    }
+}
+
+fn apt() -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    apt
+}
