@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_lines_are_as_documented() {
         let ask = Ask::Signal(Signal::HUP);
-        assert_eq!(line(&ask), b"{\"ask\":\"signal\",\"value\":\"HUP\"}\n");
+        assert_eq!(line(&ask), b"{\"ask\":\"signal\",\"value\":\"SIGHUP\"}\n");
         assert_eq!(serde_json::from_slice::<Ask>(&line(&ask)).unwrap(), ask);
         let failed = Launched::Failed { code: 127, message: "no \"x\"\n".into() };
         assert_eq!(line(&failed).split(|&b| b == b'\n').count(), 2);
