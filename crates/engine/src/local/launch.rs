@@ -55,7 +55,7 @@ pub async fn launch(
     let (ours, theirs) = StdStream::pair().map_err(|source| system("socketpair", source))?;
     ours.set_nonblocking(true).map_err(|source| system("socketpair", source))?;
     let stream = UnixStream::from_std(ours).map_err(|source| system("socketpair", source))?;
-    let mut launcher = Command::new(OURSELVES)
+    let mut child = Command::new(OURSELVES)
         .arg("launch")
         .arg(home.path())
         .arg(std::process::id().to_string())
@@ -67,7 +67,7 @@ pub async fn launch(
         .spawn()
         .map_err(|source| system("starting the launcher", source))?;
 
-    let held = PidFd::open(launcher.id());
+    let held = PidFd::open(child.id());
     let launched = tokio::select! {
         // A launcher says its last word before it ends.
         biased;
@@ -79,9 +79,9 @@ pub async fn launch(
     };
     if launched.is_err() {
         // It may have exited already.
-        let _ = launcher.kill();
+        let _ = child.kill();
     }
-    let _ = launcher.wait();
+    let _ = child.wait();
     if launched.is_err() {
         kill_children();
     }

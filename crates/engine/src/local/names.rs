@@ -114,7 +114,9 @@ mod tests {
         let alone = root.alone().unwrap();
         fs::create_dir(root.home("one").path()).unwrap();
         reserve(&root, &alone, "web", "one").unwrap();
-        assert!(matches!(reserve(&root, &alone, "web", "two"), Err(Error::NameInUse { id, .. }) if id == "one"));
+        assert!(
+            matches!(reserve(&root, &alone, "web", "two"), Err(Error::NameInUse { id, .. }) if id == "one")
+        );
         release(&root, &alone, "web", "two").expect("not its name, so nothing happens");
         assert_eq!(owner(&root, "web").as_deref(), Some("one"));
         assert_eq!(of(&root, "one"), ["web"]);

@@ -70,12 +70,17 @@ impl StateRoot {
 
     /// The home of one container, whether it exists or not.
     pub fn home(&self, id: &str) -> Home {
-        Home::new(self.containers(), id)
+        Home::new(&self.containers(), id)
     }
 
     /// The homes of all containers, in no order.
     pub fn homes(&self) -> Result<Vec<Home>> {
-        Ok(self.entries()?.into_iter().filter(|name| !name.starts_with('.')).map(|id| self.home(&id)).collect())
+        Ok(self
+            .entries()?
+            .into_iter()
+            .filter(|name| !name.starts_with('.'))
+            .map(|id| self.home(&id))
+            .collect())
     }
 
     /// Nobody else makes, names or removes containers until it is dropped.
@@ -91,7 +96,9 @@ impl StateRoot {
     pub(super) fn sweep(&self, _: &Alone) -> Result<()> {
         for hidden in self.hidden()? {
             match fs::remove_dir_all(&hidden) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &hidden, error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", &hidden, error));
+                }
                 _ => {}
             }
         }
@@ -100,7 +107,12 @@ impl StateRoot {
 
     /// Directories that are being made, or were.
     pub(super) fn hidden(&self) -> Result<Vec<PathBuf>> {
-        Ok(self.entries()?.into_iter().filter(|name| name.starts_with('.')).map(|name| self.containers().join(name)).collect())
+        Ok(self
+            .entries()?
+            .into_iter()
+            .filter(|name| name.starts_with('.'))
+            .map(|name| self.containers().join(name))
+            .collect())
     }
 
     fn entries(&self) -> Result<Vec<String>> {

@@ -112,7 +112,7 @@ impl Local {
             }
             Err(error) => {
                 // A program that could not be started leaves nothing behind.
-                if let Some(lock) = home.lock_orphan()? {
+                if let Some(lock) = home.lock_orphan().await? {
                     settle::remove(&self.root, &home, &lock)?;
                 }
                 Err(error)
