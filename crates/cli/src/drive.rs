@@ -78,7 +78,8 @@ pub(crate) async fn walk(
     walk.run(orders).await;
 
     let conclusion = walk.sequence.conclusion().expect("the sequence is done");
-    let findings = walk.findings_for(conclusion.verdict);
+    let mut findings = walk.findings_for(conclusion.verdict);
+    findings.extend(instance.findings());
     Report::new(target, requested_at, &policy, conclusion, findings)
 }
 
@@ -203,8 +204,9 @@ impl<'a> Walk<'a> {
 
     fn on_terminate_returned(&mut self, result: Result<(), Error>) {
         match result {
+            Ok(()) => {}
             // Somebody was quicker; `exited` tells how it ended.
-            Ok(()) | Err(Error::NotRunning { .. } | Error::NotFound { .. }) => {}
+            Err(error) if error.is_not_running() || error.is_not_found() => {}
             Err(error) => self.tell(Event::EngineLost(chain(&error))),
         }
     }
@@ -222,11 +224,11 @@ impl<'a> Walk<'a> {
         self.jobs.push(
             async move {
                 match instance.kill().await {
-                    // Nothing more to do here: `exited` tells the rest.
-                    Ok(()) | Err(Error::NotRunning { .. } | Error::NotFound { .. }) => {
-                        future::pending().await
+                    Err(error) if !error.is_not_running() && !error.is_not_found() => {
+                        Ended::With(Event::EngineLost(chain(&error)))
                     }
-                    Err(error) => Ended::With(Event::EngineLost(chain(&error))),
+                    // Nothing more to do here: `exited` tells the rest.
+                    Ok(()) | Err(_) => future::pending().await,
                 }
             }
             .boxed(),

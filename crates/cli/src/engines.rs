@@ -1,5 +1,6 @@
 //! How each engine is opened.
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use gracefully_engine::docker::Docker;
@@ -9,18 +10,17 @@ use gracefully_engine::process::Processes;
 use gracefully_engine::{Engine, Kind, Result};
 
 use crate::args::Global;
-use crate::display::Console;
 
 /// Opens an engine. Nothing is asked of it yet.
-pub(crate) fn open(kind: Kind, global: &Global, console: &Console) -> Result<Arc<dyn Engine>> {
+pub(crate) fn open(kind: Kind, global: &Global) -> Result<Arc<dyn Engine>> {
     Ok(match kind {
         Kind::Local => Arc::new(Local::open()?),
-        Kind::Docker => Arc::new(open_docker(global, console)?),
+        Kind::Docker => Arc::new(open_docker(global)?),
         Kind::Process => Arc::new(Processes::new()),
     })
 }
 
-fn open_docker(global: &Global, console: &Console) -> Result<Docker> {
+fn open_docker(global: &Global) -> Result<Docker> {
     let flags = global.docker.clone();
     let endpoint = Endpoint::resolve(&EndpointOptions {
         host: global.host.clone(),
@@ -34,7 +34,8 @@ fn open_docker(global: &Global, console: &Console) -> Result<Docker> {
         environment: Environment::from_vars(|name| std::env::var_os(name)),
     })?;
     if let Some(warning) = &endpoint.warning {
-        console.error(warning);
+        // As docker: a broken config.json is told and otherwise ignored.
+        let _ = writeln!(io::stderr().lock(), "{warning}");
     }
     Docker::connect(&endpoint)
 }

@@ -48,7 +48,7 @@ impl Engines {
     /// An engine, opened if it is not yet.
     pub(crate) async fn get(&self, kind: Kind) -> Result<Arc<dyn Engine>, Arc<Error>> {
         self.slot(kind)
-            .get_or_init(|| async { engines::open(kind, &self.global).await.map_err(Arc::new) })
+            .get_or_init(|| async { engines::open(kind, &self.global).map_err(Arc::new) })
             .await
             .clone()
     }
@@ -92,7 +92,7 @@ impl Engines {
             match self.find_in(kind, &target.name).await {
                 Ok(found) => return Ok(found),
                 // It has several of them: that is an answer.
-                Err(error) if matches!(*error, Error::Ambiguous { .. }) => {
+                Err(error) if error.is_ambiguous() => {
                     return Err(Missing::In(kind, error));
                 }
                 Err(error) => asked.push((kind, error)),
@@ -122,7 +122,7 @@ pub(crate) enum Missing {
 impl Missing {
     /// Did every engine that was asked say that there is no such container?
     pub(crate) fn is_certain(&self) -> bool {
-        let not_found = |error: &Error| matches!(error, Error::NotFound { .. });
+        let not_found = |error: &Error| error.is_not_found();
         match self {
             Self::Unasked(_) => false,
             Self::In(_, error) => not_found(error),
@@ -144,9 +144,9 @@ impl fmt::Display for Missing {
                 for (i, (kind, error)) in asked.iter().enumerate() {
                     let separator = if i == 0 { "" } else { "; " };
                     let kind = kind.name();
-                    match **error {
-                        Error::NotFound { .. } => write!(f, "{separator}{kind} does not have it")?,
-                        _ => write!(f, "{separator}{kind} could not be asked: {}", chain(error))?,
+                    match error.is_not_found() {
+                        true => write!(f, "{separator}{kind} does not have it")?,
+                        false => write!(f, "{separator}{kind} could not be asked: {}", chain(error))?,
                     }
                 }
                 f.write_str(")")

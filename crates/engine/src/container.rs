@@ -86,7 +86,7 @@ impl State {
 }
 
 /// What `run` is to start, on the local engine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSpec {
     /// `--name`; `None`: one is made up.
     pub name: Option<String>,

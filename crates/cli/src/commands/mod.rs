@@ -32,7 +32,7 @@ pub(crate) fn execute(settings: &Settings, verb: Verb) -> anyhow::Result<u8> {
         Verb::Logs(args) => wait_for(logs::logs(settings, args)),
         Verb::Inspect(args) => wait_for(inspect::inspect(settings, args)),
         Verb::Rm(args) => wait_for(rm::rm(settings, args)),
-        Verb::Demo => demo::demo(settings),
+        Verb::Demo => wait_for(demo::demo(settings)),
         Verb::Version => {
             settings.console.line(usage::version().trim_end());
             Ok(exit::OK)

@@ -9,14 +9,14 @@ use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _};
 use gracefully_core::exit;
 use gracefully_core::signal::Signal;
-use gracefully_engine::{Error, LogOptions, Restart, RunSpec};
+use gracefully_engine::local::{Attached, Local};
+use gracefully_engine::{Engine as _, Error, Kind, Restart, RunSpec};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logs;
 use crate::args::{EngineChoice, Run};
-use crate::engines;
 use crate::interrupt::{FORCED, FORCED_AFTER};
-use crate::lookup::Found;
+use crate::lookup::in_words;
 use crate::settings::Settings;
 use crate::usage::Refusal;
 use crate::values;
@@ -31,20 +31,32 @@ pub(super) async fn run(settings: &Settings, args: Run) -> anyhow::Result<u8> {
         Ok(spec) => spec,
         Err(why) => return refuse(exit::USAGE, &format!("{why:#}")),
     };
-    // From here on a signal may be meant for the program.
-    let signals = if detach { None } else { Some(Forwarded::new()?) };
-    let found = match engines::run(spec).await {
-        Ok(found) => found,
-        Err(Error::Start { code, message }) => return refuse(code, &message),
-        Err(error) => return refuse(exit::USAGE, &format!("{:#}", anyhow::Error::from(error))),
-    };
-    match signals {
-        None => {
-            settings.console.line(&found.container.id);
-            Ok(exit::OK)
-        }
-        Some(signals) => attend(settings, &found, signals).await,
+    match start(settings, spec, detach).await {
+        Ok(code) => code,
+        Err(Error::Start { code, message }) => refuse(code, &message),
+        Err(error) => refuse(exit::USAGE, &format!("{:#}", anyhow::Error::from(error))),
     }
+}
+
+/// Starts the program, and stays with it unless `detach`. The outer error is that it could not be started.
+async fn start(
+    settings: &Settings,
+    spec: RunSpec,
+    detach: bool,
+) -> gracefully_engine::Result<anyhow::Result<u8>> {
+    let engine = Local::open()?;
+    if detach {
+        let container = engine.run(spec).await?;
+        settings.console.line(&container.id);
+        return Ok(Ok(exit::OK));
+    }
+    // From here on a signal may be meant for the program.
+    let signals = match Forwarded::new() {
+        Ok(signals) => signals,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let attached = engine.run_attached(spec).await?;
+    Ok(Ok(attend(settings, &engine, attached, signals).await))
 }
 
 /// Checks what was asked.
@@ -112,21 +124,15 @@ fn check_user(user: &str) -> anyhow::Result<()> {
 }
 
 /// Prints what the program writes, passes signals on, and returns its exit code.
-async fn attend(settings: &Settings, found: &Found, mut signals: Forwarded) -> anyhow::Result<u8> {
-    let Found { engine, container } = found;
-    let in_words = |error: Error| anyhow::anyhow!(found.in_words(&error));
-    let options = LogOptions { follow: true, ..LogOptions::default() };
-    let output = async {
-        let log = engine.logs(container, &options).await?;
-        logs::print(&settings.console, log).await
-    };
-    // Both at once: with --rm there may be nobody left to ask when the log has ended.
+async fn attend(settings: &Settings, engine: &Local, attached: Attached, mut signals: Forwarded) -> u8 {
+    let Attached { container, output, exit } = attached;
+    let tell = |error: &Error| settings.console.error(&in_words(Kind::Local, error));
     let ended = async {
-        let (printed, code) = tokio::join!(output, engine.wait(container));
+        let (printed, code) = tokio::join!(logs::print(&settings.console, output), exit);
         if let Err(error) = printed {
-            settings.console.note(&found.in_words(&error));
+            tell(&error);
         }
-        code.map_err(in_words)
+        code
     };
     let forwarding = async {
         let mut interrupts = 0;
@@ -137,29 +143,29 @@ async fn attend(settings: &Settings, found: &Found, mut signals: Forwarded) -> a
                     return;
                 }
             }
-            match engine.signal(container, signal).await {
+            match engine.signal(&container, signal).await {
+                Ok(()) => {}
                 // It has just ended: its exit code is on its way.
-                Ok(()) | Err(Error::NotRunning { .. } | Error::NotFound { .. }) => {}
-                Err(error) => settings.console.error(&found.in_words(&error)),
+                Err(error) if error.is_not_running() || error.is_not_found() => {}
+                Err(error) => tell(&error),
             }
         }
         std::future::pending::<()>().await;
     };
-    let code = tokio::select! {
-        code = ended => code?,
+    tokio::select! {
+        // An exit code has eight bits; what has not is not one.
+        code = ended => match code.and_then(|code| u8::try_from(code).ok()) {
+            Some(code) => code,
+            None => {
+                settings.console.error("the container's monitor was killed; nobody knows how the program ended");
+                exit::USAGE
+            }
+        },
         () = forwarding => {
             settings.console.error(FORCED);
-            return Ok(exit::FAILURE);
-        }
-    };
-    if container.auto_remove {
-        match engine.wait_removed(container).await {
-            Ok(()) | Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(in_words(error)),
+            exit::FAILURE
         }
     }
-    // An exit code has eight bits; what has not is not one.
-    Ok(u8::try_from(code).unwrap_or(exit::USAGE))
 }
 
 /// The signals that are passed on: all that can be caught and that mean something to a program, but

@@ -165,7 +165,8 @@ async fn stop_one(going: &Going<'_>, name: &str, found: Found) -> Result<Option<
     let removed = container.auto_remove || container.state == State::Removing;
     if going.request.then == Then::Stay && removed {
         match engine.wait_removed(container).await {
-            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Ok(()) => {}
+            Err(error) if error.is_not_found() => {}
             Err(error) => return Err(found.in_words(&error)),
         }
     }
@@ -183,7 +184,7 @@ async fn conduct(going: &Going<'_>, name: &str, found: &Found) -> gracefully_eng
     let conductor = match conductor {
         Ok(conductor) => conductor,
         // It may also have ended between the look-up and now.
-        Err(Error::NotRunning { .. }) => {
+        Err(error) if error.is_not_running() => {
             return match going.request.then {
                 Then::Stay => Ok(None),
                 Then::Start => engine.start(container).await.map(|()| None),
@@ -253,7 +254,7 @@ async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> a
         let found = settings.engines.find(name).await.map_err(|why| why.to_string())?;
         let plan = plan(request, &found);
         let pid = if found.container.state.is_up() { main_pid(&found).await } else { None };
-        let family = pid.and_then(crate::engines::family);
+        let family = pid.and_then(gracefully_linux::family::family);
         let findings =
             family.map(|family| diagnosis::before(plan.policy.signal.value, &family)).unwrap_or_default();
         Ok(Some(preview(&target(&found), &found.container, &plan, &findings).join("\n")))

@@ -38,7 +38,7 @@ pub(super) fn next_steps(data: &str) -> Option<String> {
         return None;
     }
     let parent = rustix::process::getppid()?.as_raw_nonzero().get();
-    let docker = crate::engines::command_line(u32::try_from(parent).ok()?)?;
+    let docker = gracefully_linux::process::read(u32::try_from(parent).ok()?)?.command;
     let mut killed = Vec::new();
     wait_for(async {
         let args = stopped(docker);
