@@ -10,7 +10,7 @@ behaviours! {
     90 strict_tells_forced_from_graceful [docker local process];
     90 shell_form_is_explained [docker];
     90 shell_in_front_is_explained [local];
-    90 stopped_program_is_named [docker local process];
+    90 stopped_program_is_named [docker local];
     90 dry_run_changes_nothing [docker local process];
     90 inits_react_without_a_handler [local];
 }

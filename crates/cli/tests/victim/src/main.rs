@@ -13,7 +13,7 @@
 //! | `exit CODE` | exits at once |
 //! | `crash SECONDS CODE` | exits by itself after SECONDS |
 //! | `abort` | abort(3): SIGABRT; as PID 1, where that is discarded, the fault that follows: SIGSEGV |
-//! | `sigstop` | says so, then stops itself with SIGSTOP |
+//! | `sigstop` | with handlers, stops itself with SIGSTOP (not as PID 1: that is immune to its own) |
 //! | `streams` | one line on each of stdout and stderr, then exits 3 |
 //! | `line BYTES` | one line of BYTES × `x`, then waits as `slow 0 0` |
 //! | `bytes` | every byte value once, without a newline, then waits as `slow 0 0` |
@@ -114,10 +114,12 @@ fn start_child(words: &[&str]) -> io::Result<Child> {
 }
 
 fn stop_myself() -> io::Result<u8> {
-    started(&["sigstop"])?;
-    stop()?;
-    say("continued")?;
-    Ok(0)
+    slow_silently(0, 0, |signals| {
+        started(&["sigstop"])?;
+        stop()?;
+        signals.forever().next();
+        Ok(())
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "our own PID cannot be recycled while we run")]
