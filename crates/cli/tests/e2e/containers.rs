@@ -150,7 +150,11 @@ fn ps_shows_how_it_ended(world: &World) {
     let all = world.run(&["ps", "-a"]);
     assert_eq!(all.code, 0, "{all:#?}");
     let line = |name: &str| {
-        let line = all.stdout().lines().find(|line| line.ends_with(name)).map(str::to_string);
+        let line = all
+            .stdout()
+            .lines()
+            .find(|line| line.split_whitespace().any(|word| word == name))
+            .map(str::to_string);
         line.unwrap_or_else(|| panic!("no {name} in {all:#?}"))
     };
     assert!(line(&up.name).contains("Up "), "{all:#?}");

@@ -331,7 +331,7 @@ fn program_that_stops_itself(world: &World) {
     assert_eq!(world.exit_code(&target), 0);
 }
 
-/// The letter of proc_pid_stat(5).
+/// The state letter of `proc_pid_stat(5)`.
 fn state_of(pid: u32) -> Option<char> {
     fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit(") ").next()?.chars().next()
 }
