@@ -7,17 +7,27 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as Flags, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args as Flags, Parser, Subcommand, ValueEnum};
 use gracefully_core::policy::Timeout;
 
 use crate::values;
 
 /// Stops and restarts containers and programs without cutting a request, and says how it went.
 #[derive(Debug, Parser)]
-#[command(name = "gracefully", version, args_override_self = true, disable_help_subcommand = true)]
+#[command(name = "gracefully", version, args_override_self = true)]
+#[command(disable_help_subcommand = true, disable_help_flag = true, disable_version_flag = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
+
+    /// Print this help
+    #[arg(short, long, global = true, action = ArgAction::Help, help_heading = GLOBAL)]
+    help: Option<bool>,
+
+    /// Print the version
+    #[arg(short, long, action = ArgAction::Version, help_heading = GLOBAL)]
+    version: Option<bool>,
+
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -25,17 +35,18 @@ pub(crate) struct Args {
 /// What holds for every verb.
 #[derive(Clone, Debug, Default, Flags)]
 pub(crate) struct Global {
-    /// Which engine to ask for a NAME: the local one first and docker next (auto), or only this one
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "ENGINE", help_heading = GLOBAL)]
+    /// Who is asked for a NAME: auto (the local engine first, docker next), docker or local
+    #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(value_name = "ENGINE", help_heading = GLOBAL)]
     pub(crate) engine: EngineChoice,
 
     /// The docker daemon's address, such as unix:///run/user/1000/docker.sock [default: as docker]
     #[arg(short = 'H', long, global = true, value_name = "URI", help_heading = GLOBAL)]
     pub(crate) host: Option<String>,
 
-    /// What to show on stderr while working: a live line on a terminal (auto), only the results (plain), or nothing
-    /// but errors (none)
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "HOW", help_heading = GLOBAL)]
+    /// What stderr shows: auto (a live line on a terminal), plain (only results) or none (only errors)
+    #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(value_name = "HOW", help_heading = GLOBAL)]
     pub(crate) progress: ProgressChoice,
 
     #[command(flatten)]
@@ -112,7 +123,7 @@ pub(crate) enum ProgressChoice {
 /// The commands, in the order in which the manual lists them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run a program as PID 1 of a new container on this machine's file system, without a daemon
+    /// Run a program as PID 1 of a new container, without a daemon
     Run(Run),
     /// Stop containers or programs, and say whether that was graceful
     Stop(Stop),
@@ -130,7 +141,7 @@ pub(crate) enum Verb {
     Inspect(Inspect),
     /// Remove containers that are not running
     Rm(Rm),
-    /// Show what a graceful stop is, with a program in exec form and behind a shell
+    /// Show what a graceful stop is, and what a shell in front does to it
     Demo,
     /// Print the version
     Version,
@@ -182,7 +193,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "SECONDS", value_parser = values::integer, help_heading = "The stop")]
     pub(crate) stop_timeout: Option<i64>,
 
-    /// Set an environment variable; without =VALUE take ours
+    /// Set an environment variable; without =VALUE take ours. On this machine's / all of ours are passed on anyway
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = values::variable, help_heading = "The program")]
     pub(crate) env: Vec<values::Variable>,
 
@@ -190,7 +201,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", help_heading = "The program")]
     pub(crate) env_file: Vec<PathBuf>,
 
-    /// The directory in which the program starts [default: /]
+    /// The directory in which the program starts [default: the current one; with --rootfs /]
     #[arg(short, long, value_name = "DIR", help_heading = "The program")]
     pub(crate) workdir: Option<PathBuf>,
 
@@ -202,7 +213,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DIR", help_heading = "The program")]
     pub(crate) rootfs: Option<PathBuf>,
 
-    /// The program and its arguments; everything after COMMAND belongs to it
+    /// A program of this machine (or of --rootfs); everything behind it is its own
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }

@@ -1,6 +1,5 @@
 //! How each engine is opened.
 
-use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use gracefully_engine::docker::Docker;
@@ -14,15 +13,16 @@ use crate::args::Global;
 /// Opens an engine. Nothing is asked of it yet.
 pub(crate) fn open(kind: Kind, global: &Global) -> Result<Arc<dyn Engine>> {
     Ok(match kind {
+        Kind::Docker => Arc::new(Docker::connect(&Endpoint::resolve(&endpoint(global))?)?),
         Kind::Local => Arc::new(Local::open()?),
-        Kind::Docker => Arc::new(open_docker(global)?),
         Kind::Process => Arc::new(Processes::new()),
     })
 }
 
-fn open_docker(global: &Global) -> Result<Docker> {
+/// Where docker is, as far as the command line and the environment say.
+pub(crate) fn endpoint(global: &Global) -> EndpointOptions {
     let flags = global.docker.clone();
-    let endpoint = Endpoint::resolve(&EndpointOptions {
+    EndpointOptions {
         host: global.host.clone(),
         context: flags.context,
         config_dir: flags.config,
@@ -32,10 +32,5 @@ fn open_docker(global: &Global) -> Result<Docker> {
         tls_cert: flags.tlscert,
         tls_key: flags.tlskey,
         environment: Environment::from_vars(|name| std::env::var_os(name)),
-    })?;
-    if let Some(warning) = &endpoint.warning {
-        // As docker: a broken config.json is told and otherwise ignored.
-        let _ = writeln!(io::stderr().lock(), "{warning}");
     }
-    Docker::connect(&endpoint)
 }

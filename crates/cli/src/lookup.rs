@@ -122,14 +122,13 @@ pub(crate) enum Missing {
 impl Missing {
     /// Did every engine that was asked say that there is no such container?
     pub(crate) fn is_certain(&self) -> bool {
-        let not_found = |error: &Error| error.is_not_found();
         match self {
             Self::Unasked(_) => false,
-            Self::In(_, error) => not_found(error),
+            Self::In(_, error) => error.is_not_found(),
             // A docker that is not there has no containers; one that does not answer may have.
-            Self::Everywhere(_, asked) => {
-                asked.iter().all(|(_, error)| not_found(error) || matches!(**error, Error::NoDaemon { .. }))
-            }
+            Self::Everywhere(_, asked) => asked
+                .iter()
+                .all(|(_, error)| error.is_not_found() || matches!(**error, Error::NoDaemon { .. })),
         }
     }
 }
@@ -144,9 +143,10 @@ impl fmt::Display for Missing {
                 for (i, (kind, error)) in asked.iter().enumerate() {
                     let separator = if i == 0 { "" } else { "; " };
                     let kind = kind.name();
-                    match error.is_not_found() {
-                        true => write!(f, "{separator}{kind} does not have it")?,
-                        false => write!(f, "{separator}{kind} could not be asked: {}", chain(error))?,
+                    if error.is_not_found() {
+                        write!(f, "{separator}{kind} does not have it")?;
+                    } else {
+                        write!(f, "{separator}{kind} could not be asked: {}", chain(error))?;
                     }
                 }
                 f.write_str(")")

@@ -32,9 +32,13 @@ mod values;
 
 fn main() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
-    // Before everything else: the monitor must have no threads, and docker asks for the metadata all the time.
-    if line.get(1).is_some_and(|word| word == "monitor") {
-        return monitor::main();
+    // Before everything else: the monitor stays as small as it can.
+    if let Some(code) = monitor::main(&line) {
+        return code;
+    }
+    // The demo's program is in this executable, under a link of its own name.
+    if line.first().is_some_and(|name| Path::new(name).file_name() == Some("seed".as_ref())) {
+        return seed::run();
     }
     let program = Program::from_argv0(line.first());
     ExitCode::from(match plugin::answer(program, &line) {

@@ -32,12 +32,13 @@ pub(crate) async fn in_order<F: Future>(
 mod tests {
     use std::cell::{Cell, RefCell};
     use std::rc::Rc;
+    use std::task::{Context, Waker};
 
     use super::*;
     use tokio::sync::oneshot;
 
-    #[tokio::test]
-    async fn a_result_waits_for_those_before_it_and_for_no_other() {
+    #[test]
+    fn a_result_waits_for_those_before_it_and_for_no_other() {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel::<char>()).unzip();
         let mut senders: Vec<_> = senders.into_iter().map(Some).collect();
         let delivered = RefCell::new(Vec::new());
@@ -46,14 +47,15 @@ mod tests {
             delivered.borrow_mut().push((place, result.unwrap()));
         }));
 
+        let mut now = Context::from_waker(Waker::noop());
         send(2, 'c');
-        assert!(futures_util::poll!(&mut run).is_pending());
+        assert!(run.as_mut().poll(&mut now).is_pending());
         assert_eq!(*delivered.borrow(), []);
         send(0, 'a');
-        assert!(futures_util::poll!(&mut run).is_pending());
+        assert!(run.as_mut().poll(&mut now).is_pending());
         assert_eq!(*delivered.borrow(), [(0, 'a')]);
         send(1, 'b');
-        assert!(futures_util::poll!(&mut run).is_ready());
+        assert!(run.as_mut().poll(&mut now).is_ready());
         assert_eq!(*delivered.borrow(), [(0, 'a'), (1, 'b'), (2, 'c')]);
     }
 

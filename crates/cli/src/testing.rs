@@ -34,7 +34,7 @@ pub(crate) fn gracefully(line: &str, engines: impl IntoIterator<Item = Arc<Fake>
     let words = std::iter::once("gracefully").chain(line.split(' '));
     let words = words.map(|word| if word == "''" { "" } else { word }.into()).collect();
     let Ok(Parsed::Do(args)) = parse(Program::Standalone, words) else { panic!("{line}") };
-    let Args { global, verb } = *args;
+    let Args { global, verb, .. } = *args;
     let (stdout, stderr) = (Text::default(), Text::default());
     let engines = engines.into_iter().map(|engine| engine as Arc<dyn Engine>);
     let settings = Settings {

@@ -1,7 +1,7 @@
 //! `kill`: one signal, SIGKILL unless told otherwise.
 
 use gracefully_core::signal::Signal;
-use gracefully_engine::Error;
+use gracefully_engine::Kind;
 
 use super::{each, signal};
 use crate::args::Kill;
@@ -18,7 +18,7 @@ pub(super) async fn kill(settings: &Settings, args: Kill) -> anyhow::Result<u8> 
             .map_err(|why| format!("Cannot kill container: {target}: {why}"))?;
         match found.engine.signal(&found.container, signal).await {
             Ok(()) => Ok(Some(target.to_owned())),
-            Err(error @ Error::NotRunning { .. }) => {
+            Err(error) if error.is_not_running() && found.engine.kind() != Kind::Docker => {
                 Err(format!("Cannot kill container: {target}: {}", found.in_words(&error)))
             }
             Err(error) => Err(found.in_words(&error)),

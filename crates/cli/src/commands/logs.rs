@@ -42,7 +42,7 @@ pub(super) async fn print(
             LogStream::Stdout => console.bytes(&bytes),
             LogStream::Stderr => console.foreign_stderr(&bytes),
         }
-        if console.is_reader_gone() {
+        if console.is_broken() {
             break;
         }
     }

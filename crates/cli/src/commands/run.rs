@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 use gracefully_core::exit;
 use gracefully_core::signal::Signal;
 use gracefully_engine::local::{Attached, Local};
-use gracefully_engine::{Engine as _, Error, Kind, Restart, RunSpec};
+use gracefully_engine::{Engine as _, Error, Restart, RunSpec};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logs;
@@ -26,37 +26,34 @@ pub(super) async fn run(settings: &Settings, args: Run) -> anyhow::Result<u8> {
         settings.console.error(&Refusal::run(settings.program, message).text);
         Ok(code)
     };
+    let not_started = |error| match error {
+        Error::Start { code, message } => refuse(code, &message),
+        error => refuse(exit::USAGE, &format!("{:#}", anyhow::Error::from(error))),
+    };
     let detach = args.detach;
     let spec = match spec(settings, args) {
         Ok(spec) => spec,
         Err(why) => return refuse(exit::USAGE, &format!("{why:#}")),
     };
-    match start(settings, spec, detach).await {
-        Ok(code) => code,
-        Err(Error::Start { code, message }) => refuse(code, &message),
-        Err(error) => refuse(exit::USAGE, &format!("{:#}", anyhow::Error::from(error))),
-    }
-}
-
-/// Starts the program, and stays with it unless `detach`. The outer error is that it could not be started.
-async fn start(
-    settings: &Settings,
-    spec: RunSpec,
-    detach: bool,
-) -> gracefully_engine::Result<anyhow::Result<u8>> {
-    let engine = Local::open()?;
-    if detach {
-        let container = engine.run(spec).await?;
-        settings.console.line(&container.id);
-        return Ok(Ok(exit::OK));
-    }
-    // From here on a signal may be meant for the program.
-    let signals = match Forwarded::new() {
-        Ok(signals) => signals,
-        Err(error) => return Ok(Err(error.into())),
+    let engine = match Local::open() {
+        Ok(engine) => engine,
+        Err(error) => return not_started(error),
     };
-    let attached = engine.run_attached(spec).await?;
-    Ok(Ok(attend(settings, &engine, attached, signals).await))
+    if detach {
+        return match engine.run(spec).await {
+            Ok(container) => {
+                settings.console.line(&container.id);
+                Ok(exit::OK)
+            }
+            Err(error) => not_started(error),
+        };
+    }
+    // From here on a signal is meant for the program.
+    let signals = Forwarded::new()?;
+    match engine.run_attached(spec).await {
+        Ok(attached) => attend(settings, &engine, attached, signals).await,
+        Err(error) => not_started(error),
+    }
 }
 
 /// Checks what was asked.
@@ -124,15 +121,24 @@ fn check_user(user: &str) -> anyhow::Result<()> {
 }
 
 /// Prints what the program writes, passes signals on, and returns its exit code.
-async fn attend(settings: &Settings, engine: &Local, attached: Attached, mut signals: Forwarded) -> u8 {
-    let Attached { container, output, exit } = attached;
-    let tell = |error: &Error| settings.console.error(&in_words(Kind::Local, error));
+async fn attend(
+    settings: &Settings,
+    engine: &Local,
+    attached: Attached,
+    mut signals: Forwarded,
+) -> anyhow::Result<u8> {
+    let Attached { container, output, exit: exited } = attached;
+    let words = |error: &Error| in_words(engine.kind(), error);
     let ended = async {
-        let (printed, code) = tokio::join!(logs::print(&settings.console, output), exit);
+        let (printed, code) = tokio::join!(logs::print(&settings.console, output), exited);
         if let Err(error) = printed {
-            tell(&error);
+            settings.console.note(&words(&error));
         }
-        code
+        match code {
+            Some(code) => Ok(code),
+            // Its monitor was killed: what is written down about it is put right by whoever asks next.
+            None => engine.wait(&container).await,
+        }
     };
     let forwarding = async {
         let mut interrupts = 0;
@@ -147,25 +153,20 @@ async fn attend(settings: &Settings, engine: &Local, attached: Attached, mut sig
                 Ok(()) => {}
                 // It has just ended: its exit code is on its way.
                 Err(error) if error.is_not_running() || error.is_not_found() => {}
-                Err(error) => tell(&error),
+                Err(error) => settings.console.error(&words(&error)),
             }
         }
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        // An exit code has eight bits; what has not is not one.
-        code = ended => match code.and_then(|code| u8::try_from(code).ok()) {
-            Some(code) => code,
-            None => {
-                settings.console.error("the container's monitor was killed; nobody knows how the program ended");
-                exit::USAGE
-            }
-        },
+    let code = tokio::select! {
+        code = ended => code.map_err(|error| anyhow::anyhow!(words(&error)))?,
         () = forwarding => {
             settings.console.error(FORCED);
-            exit::FAILURE
+            return Ok(exit::FAILURE);
         }
-    }
+    };
+    // An exit code has eight bits; what has not is not one.
+    Ok(u8::try_from(code).unwrap_or(exit::USAGE))
 }
 
 /// The signals that are passed on: all that can be caught and that mean something to a program, but

@@ -18,7 +18,8 @@ use gracefully_core::plan::{Plan, Work};
 use gracefully_core::policy::{Policy, Request, Then};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::{diagnosis, exit};
-use gracefully_engine::{Conductor, Error, Kind, State};
+use gracefully_engine::{Conductor, Kind, State};
+use gracefully_linux::family;
 use tokio::sync::mpsc;
 
 use self::reports::Reports;
@@ -173,29 +174,29 @@ async fn stop_one(going: &Going<'_>, name: &str, found: Found) -> Result<Option<
     Ok(report)
 }
 
-/// Finds out who carries out the stop and lets them. No report: there was nothing to stop.
+/// Stops it, or starts it if a restart finds it not running. No report: there was nothing to stop.
 async fn conduct(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine::Result<Option<Report>> {
     let Found { engine, container } = found;
-    let conductor = if container.state.is_up() {
-        engine.conductor(container).await
-    } else {
-        Err(Error::NotRunning { id: container.id.clone() })
-    };
-    let conductor = match conductor {
-        Ok(conductor) => conductor,
-        // It may also have ended between the look-up and now.
-        Err(error) if error.is_not_running() => {
-            return match going.request.then {
-                Then::Stay => Ok(None),
-                Then::Start => engine.start(container).await.map(|()| None),
-            };
+    if container.state.is_up() {
+        match end(going, name, found).await {
+            // It ended between the look-up and now.
+            Err(error) if error.is_not_running() => {}
+            ended => return ended.map(Some),
         }
-        Err(error) => return Err(error),
-    };
+    }
+    match going.request.then {
+        Then::Stay => Ok(None),
+        Then::Start => engine.start(container).await.map(|()| None),
+    }
+}
+
+/// Finds out who carries out the stop and lets them.
+async fn end(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine::Result<Report> {
+    let conductor = found.engine.conductor(&found.container).await?;
     let mut line = going.settings.console.watch(name);
     match conductor {
         Conductor::Monitor(control) => {
-            control.stop(&going.request, &mut |progress| line.show(&progress)).await.map(Some)
+            control.stop(&going.request, &mut |progress| line.show(&progress)).await
         }
         Conductor::Caller(instance) => {
             let (to, mut orders) = mpsc::unbounded_channel();
@@ -208,9 +209,7 @@ async fn conduct(going: &Going<'_>, name: &str, found: &Found) -> gracefully_eng
                 }
                 line.show(&progress);
             };
-            let report = drive::walk(&*instance, stop, &mut orders, &mut onlooker).await;
-            signalled.store(true, Ordering::Relaxed);
-            Ok(Some(report))
+            Ok(drive::walk(&*instance, stop, &mut orders, &mut onlooker).await)
         }
     }
 }
@@ -254,7 +253,7 @@ async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> a
         let found = settings.engines.find(name).await.map_err(|why| why.to_string())?;
         let plan = plan(request, &found);
         let pid = if found.container.state.is_up() { main_pid(&found).await } else { None };
-        let family = pid.and_then(gracefully_linux::family::family);
+        let family = pid.and_then(family::family);
         let findings =
             family.map(|family| diagnosis::before(plan.policy.signal.value, &family)).unwrap_or_default();
         Ok(Some(preview(&target(&found), &found.container, &plan, &findings).join("\n")))

@@ -68,7 +68,7 @@ fn style(end: Option<Instant>) -> ProgressStyle {
         let Some(end) = end else { return };
         let _ = write!(to, "  {} left", seconds(end.saturating_duration_since(Instant::now())));
     };
-    ProgressStyle::with_template("{spinner} {prefix}  {msg}{left}")
+    ProgressStyle::with_template("{spinner} {prefix}{left}  {wide_msg}")
         .map_or_else(|_| ProgressStyle::default_spinner(), |style| style.with_key("left", left))
 }
 

@@ -10,11 +10,9 @@ mod verdict;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use gracefully_core::exit;
-use gracefully_core::signal::Signal;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 pub(crate) use self::live::Line;
@@ -27,15 +25,19 @@ use crate::args::ProgressChoice;
 ///
 /// When the reader of stdout goes away (`gracefully stop a b | head -1`), nothing more is written there, but the work
 /// goes on: a stop is not left half-done because nobody reads its name. At the end the exit code is 141, as that of
-/// any program which SIGPIPE ends, unless there is something worse to tell.
+/// any program which SIGPIPE ends, unless there is something worse to tell. A full disk behind stdout is an error.
 pub(crate) struct Console {
     stdout: Sink,
     stderr: Sink,
     quiet: bool,
     /// The live lines, if stderr is a terminal.
     live: Option<MultiProgress>,
-    reader_gone: AtomicBool,
+    /// Why stdout cannot be written to any more.
+    broken: OnceLock<io::Error>,
 }
+
+/// The exit code of a program that SIGPIPE (13) ended.
+const SIGPIPE: u8 = exit::SIGNAL_BASE + 13;
 
 type Sink = Mutex<Box<dyn Write + Send>>;
 
@@ -54,7 +56,7 @@ impl Console {
             stderr: Mutex::new(Box::new(io::stderr())),
             quiet: choice == ProgressChoice::None,
             live,
-            reader_gone: AtomicBool::new(false),
+            broken: OnceLock::new(),
         }
     }
 
@@ -66,7 +68,7 @@ impl Console {
             stderr: Mutex::new(stderr),
             quiet: false,
             live: None,
-            reader_gone: AtomicBool::new(false),
+            broken: OnceLock::new(),
         }
     }
 
@@ -77,11 +79,15 @@ impl Console {
 
     /// Output as it is.
     pub(crate) fn bytes(&self, bytes: &[u8]) {
-        if self.is_reader_gone() {
+        if self.is_broken() {
             return;
         }
-        if self.write(&self.stdout, bytes).is_err() {
-            self.reader_gone.store(true, Ordering::Relaxed);
+        if let Err(error) = self.write(&self.stdout, bytes) {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                self.error(&format!("cannot write to stdout: {error}"));
+            }
+            // Only the first one is kept.
+            let _ = self.broken.set(error);
         }
     }
 
@@ -108,15 +114,18 @@ impl Console {
         Line::new(self.live.as_ref(), name)
     }
 
-    /// Has the reader of stdout gone away?
-    pub(crate) fn is_reader_gone(&self) -> bool {
-        self.reader_gone.load(Ordering::Relaxed)
+    /// Can stdout not be written to any more?
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.get().is_some()
     }
 
     /// The exit code, given what the work came to.
     pub(crate) fn conclude(&self, code: u8) -> u8 {
-        let sigpipe = exit::SIGNAL_BASE + Signal::from_number(13).map_or(13, Signal::number);
-        if code == exit::OK && self.is_reader_gone() { sigpipe } else { code }
+        match self.broken.get() {
+            Some(error) if code == exit::OK && error.kind() == io::ErrorKind::BrokenPipe => SIGPIPE,
+            Some(_) if code == exit::OK => exit::FAILURE,
+            _ => code,
+        }
     }
 
     /// Live lines stand on the same terminal; they make room.
@@ -145,11 +154,12 @@ impl fmt::Debug for Console {
 mod tests {
     use super::*;
 
-    struct Closed;
+    /// Fails in this way.
+    struct Failing(io::ErrorKind);
 
-    impl Write for Closed {
+    impl Write for Failing {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
+            Err(self.0.into())
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -159,11 +169,16 @@ mod tests {
 
     #[test]
     fn a_reader_that_goes_away_is_told_only_by_the_exit_code() {
-        let console = Console::writing_to(Box::new(Closed), Box::new(Closed));
+        let failing = |kind| Console::writing_to(Box::new(Failing(kind)), Box::new(io::sink()));
+        let console = failing(io::ErrorKind::BrokenPipe);
         assert_eq!(console.conclude(exit::OK), exit::OK);
         console.line("web");
-        assert!(console.is_reader_gone());
+        assert!(console.is_broken());
         assert_eq!(console.conclude(exit::OK), 141);
         assert_eq!(console.conclude(exit::FAILURE), exit::FAILURE, "worse things come first");
+
+        let console = failing(io::ErrorKind::StorageFull);
+        console.line("web");
+        assert_eq!(console.conclude(exit::OK), exit::FAILURE);
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn short_id(id: &str, truncate: Truncate) -> &str {
 }
 
 fn cells(kind: Kind, container: &Container, truncate: Truncate, now: SystemTime) -> [String; 8] {
-    let command = container.command.join(" ");
+    let command = command_line(&container.command);
     let command = match truncate {
         Truncate::Yes => ellipsis(&command, 20),
         Truncate::No => command,
@@ -70,6 +70,12 @@ fn cells(kind: Kind, container: &Container, truncate: Truncate, now: SystemTime)
         container.name.clone(),
         kind.name().to_owned(),
     ]
+}
+
+/// A command as docker lists it: arguments with a space in single quotes, and nothing else.
+fn command_line(command: &[String]) -> String {
+    let quoted = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
+    command.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// Docker's STATUS.
@@ -190,6 +196,11 @@ mod tests {
         assert_eq!(status(&health("starting"), NOW), "Up 3 seconds (health: starting)");
         let lost = Container { note: Some("monitor lost".into()), ..container(State::Running) };
         assert_eq!(status(&lost, NOW), "Up 3 seconds (monitor lost)");
+    }
+
+    #[test]
+    fn arguments_with_spaces_are_quoted_as_docker_does() {
+        assert_eq!(command_line(&["sh".into(), "-c".into(), "a b".into()]), "sh -c 'a b'");
     }
 
     #[test]

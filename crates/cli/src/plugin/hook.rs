@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use gracefully_core::exit;
 use gracefully_core::signal::Signal;
 use gracefully_engine::{Container, Kind, State};
+use gracefully_linux::process;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -38,7 +39,7 @@ pub(super) fn next_steps(data: &str) -> Option<String> {
         return None;
     }
     let parent = rustix::process::getppid()?.as_raw_nonzero().get();
-    let docker = gracefully_linux::process::read(u32::try_from(parent).ok()?)?.command;
+    let docker = process::read(u32::try_from(parent).ok()?)?.command;
     let mut killed = Vec::new();
     wait_for(async {
         let args = stopped(docker);
@@ -59,7 +60,7 @@ pub(super) fn next_steps(data: &str) -> Option<String> {
 fn stopped(docker: Vec<String>) -> Option<(Engines, Vec<String>)> {
     let line = docker.into_iter().map(OsString::from).collect();
     let Parsed::Do(args) = usage::parse(Program::Standalone, line).ok()? else { return None };
-    let Args { mut global, verb } = *args;
+    let Args { mut global, verb, .. } = *args;
     let Verb::Stop(stop) = verb else { return None };
     global.engine = EngineChoice::Docker;
     Some((Engines::new(global), stop.targets.targets))

@@ -14,12 +14,17 @@ use crate::settings::Settings;
 /// The file's name in docker's plugin directory.
 const LINK: &str = "docker-gracefully";
 
+/// Docker asks plugins for hints only if it is told to, and for all of them: that is for its user to decide.
+const HINTS: &str = "for a hint after `docker stop` had to kill: export DOCKER_CLI_HOOKS=1, or set features.hooks to \
+                     \"true\" in docker's config.json";
+
 pub(crate) fn install(settings: &Settings) -> anyhow::Result<u8> {
     let home = docker_home(settings)?;
     let program = std::env::current_exe().context("cannot find our own program")?;
     let link = add_link(&home, &program)?;
     config::register(&home.join("config.json"))?;
-    settings.console.note(&format!("installed {}; try: docker gracefully --help", link.display()));
+    let link = link.display();
+    settings.console.note(&format!("installed {link}; try: docker gracefully --help\n{HINTS}"));
     Ok(exit::OK)
 }
 

@@ -25,7 +25,7 @@ Examples:
   gracefully run -d --name web -- python3 -m http.server 8000
   gracefully run --rm -e LEVEL=debug --stop-timeout 30 ./server --port 8080
 
-Exit codes: the program's own, 128 + N if signal N ended it; 125 if it was not started, 126 if it cannot be
+Exit codes: the program's own, 128 + N if signal N ended it; 125 if it was not started, 126 if it cannot be \
 executed, 127 if it was not found.",
     ),
     (
@@ -33,17 +33,18 @@ executed, 127 if it was not found.",
         "[OPTIONS] CONTAINER [CONTAINER...]",
         "\
 Examples:
-  gracefully stop web                     ask with the container's stop signal, kill after its stop timeout
-  gracefully stop -t 1m30s web db         two at once, 90 seconds each
-  gracefully stop --dry-run web           say what would happen
+  gracefully stop web                   with the container's own signal and timeout
+  gracefully stop -t 1m30s web db       two at once, 90 seconds each
+  gracefully stop --dry-run web         only say what would happen
   gracefully stop --report - web | jq .verdict
-  gracefully stop pid:4711                a program that runs in no container
+  gracefully stop pid:4711              a program that runs in no container
 
-Each name is printed to stdout when it and all before it have stopped. The verdict goes to stderr: graceful, forced
-or failed, with the reason and what to change. A container that was not running is printed and leaves no report.
+Each name is printed to stdout when it and all before it have stopped. The verdict goes to stderr: graceful, \
+forced or failed, with the reason and what to change. A container that was not running is printed and leaves \
+no report.
 
-Exit codes: 0; 1 if something could not be stopped; 3 with --strict if something was killed or cut; 125 if the
-command line is wrong; 130 and 143 after SIGINT and SIGTERM: the stop goes on, nobody watches it.",
+Exit codes: 0; 1 if something could not be stopped; 3 with --strict if something was killed or cut; 125 if the \
+command line is wrong; 130 and 143 after SIGINT and SIGTERM: a stop whose signal was sent goes on without us.",
     ),
     (
         "restart",
@@ -51,7 +52,7 @@ command line is wrong; 130 and 143 after SIGINT and SIGTERM: the stop goes on, n
         "\
 Examples:
   gracefully restart web
-  gracefully restart -t 5 web db cache    all three at once
+  gracefully restart -t 5 web db cache  all three at once
 
 A container that is not running is started. Exit codes as for stop.",
     ),
@@ -61,7 +62,7 @@ A container that is not running is started. Exit codes as for stop.",
         "\
 Examples:
   gracefully kill web
-  gracefully kill -s HUP web              have it read its configuration again
+  gracefully kill -s HUP web            have it read its configuration again
 
 With SIGKILL it returns when the container has stopped, with any other signal at once.",
     ),
@@ -89,7 +90,7 @@ What was written to stderr comes out on stderr, byte for byte.",
     (
         "rm",
         "[OPTIONS] CONTAINER [CONTAINER...]",
-        "Examples:\n  gracefully rm web\n  gracefully rm -f web                    even if it is running",
+        "Examples:\n  gracefully rm web\n  gracefully rm -f web                  even if it is running",
     ),
     ("demo", "", ""),
     ("version", "", ""),
@@ -115,9 +116,9 @@ pub(crate) fn command(program: Program) -> Command {
     let mut root = Args::command()
         .bin_name(path)
         .override_usage(format!("{path} {ROOT_USAGE}"))
-        .help_template("{about}\n\nUsage:  {usage}\n\n{before-help}{options}\n\n{after-help}")
+        .help_template("{about}\n\nUsage:  {usage}\n\n{before-help}{all-args}{after-help}")
         .after_help(ROOT_EXAMPLES.replace(Program::NAME, path));
-    root = root.clone().before_help(groups(&root));
+    root = root.clone().before_help(groups(&root).trim_end().to_owned());
     for (name, usage, examples) in VERBS {
         root = root.mut_subcommand(name, |verb| {
             let verb = verb.override_usage(format!("{path} {name} {usage}").trim_end().to_owned());
@@ -140,6 +141,10 @@ pub(super) fn usage(command: &Command) -> &'static str {
 
 /// The help of a command, for stdout.
 pub(super) fn render(command: &mut Command) -> String {
+    if command.get_name() == Program::NAME {
+        // They are in the groups already.
+        *command = std::mem::take(command).mut_subcommands(|verb| verb.hide(true));
+    }
     let text = command.render_help().to_string();
     format!("{}\n", text.trim_end())
 }

@@ -348,12 +348,13 @@ fn refusal(error: &clap::Error, place: &Place<'_>) -> Refusal {
         _ => return Refusal { text: error.to_string().trim_end().to_owned(), code: exit::FAILURE },
     };
     let shown = text(ContextKind::InvalidArg);
-    let flag = place.command.get_arguments().find(|arg| arg.to_string() == shown);
-    let flag = flag.map_or(shown, flags::title);
-    Refusal::flag(
-        &format!("invalid argument {:?} for {flag:?} flag: {why}", text(ContextKind::InvalidValue)),
-        place,
-    )
+    let value = text(ContextKind::InvalidValue);
+    let arg = place.command.get_arguments().find(|arg| arg.to_string() == shown);
+    let message = match arg.filter(|arg| !arg.is_positional()) {
+        Some(flag) => format!("invalid argument {value:?} for {:?} flag: {why}", flags::title(flag)),
+        None => format!("invalid argument {value:?} for {shown}: {why}"),
+    };
+    Refusal::flag(&message, place)
 }
 
 #[cfg(test)]

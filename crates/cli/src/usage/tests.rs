@@ -170,6 +170,10 @@ fn rows_3_to_8_flags() {
         ("kill -s", "flag needs an argument: 's' in -s"),
         ("wait --bogus c", "unknown flag: --bogus"),
         (
+            "completions csh",
+            "invalid argument \"csh\" for <SHELL>: must be one of bash, elvish, fish, powershell, zsh",
+        ),
+        (
             "ps --progress loud",
             r#"invalid argument "loud" for "--progress" flag: must be one of auto, plain, none"#,
         ),

@@ -24,6 +24,7 @@ pub mod protocol;
 
 mod control;
 mod home;
+mod inherit;
 mod inspect;
 mod launch;
 pub mod launcher;
@@ -52,14 +53,16 @@ use crate::{Conductor, Container, Engine, Kind, LogChunk, LogOptions};
 
 pub use self::control::Control;
 pub use self::home::{Home, Lock};
+pub use self::inherit::Inherited;
 pub use self::launch::{launch, reap};
 pub use self::log::LogWriter;
-pub use self::orphan::{send, wake};
+pub use self::orphan::{ended, send, wake};
 pub use self::paths::StateRoot;
 pub use self::record::{Main, Record, Status};
 pub use self::run::Attached;
 
 use self::orphan::Orphan;
+pub use self::settle::remove_home;
 use self::settle::{Charge, Seen};
 
 /// How long a monitor may take from its last word to its end, or from its start to its first.
@@ -229,7 +232,7 @@ impl Engine for Local {
             Some(Reached::Monitor(control)) => control.signal(signal).await,
             Some(Reached::Orphan(main)) => {
                 send(&main, id, signal)?;
-                if signal == Signal::KILL { orphan::ended(&main).await } else { Ok(()) }
+                if signal == Signal::KILL { ended(&main).await } else { Ok(()) }
             }
             None => Err(Error::NotRunning { id: id.clone() }),
         }
@@ -245,7 +248,7 @@ impl Engine for Local {
                     answered => return answered,
                 },
                 Some(Reached::Orphan(main)) => {
-                    orphan::ended(&main).await?;
+                    ended(&main).await?;
                     return Ok(main.exit_status().map_or(UNKNOWN, exit_code));
                 }
                 None => {
@@ -264,7 +267,7 @@ impl Engine for Local {
                     Ok(_) | Err(Error::NotRunning { .. }) => {}
                     Err(error) => return Err(error),
                 },
-                Ok(Some(Reached::Orphan(main))) => orphan::ended(&main).await?,
+                Ok(Some(Reached::Orphan(main))) => ended(&main).await?,
                 Ok(None) if home.path().exists() => sleep(LOOK_AGAIN).await,
                 Ok(None) | Err(Error::NotFound { .. }) => return Ok(()),
                 Err(error) => return Err(error),
@@ -300,7 +303,7 @@ async fn kill(home: &Home, charge: Charge) -> Result<()> {
     match charge {
         Charge::Orphan(main) => {
             ignore_gone(send(&main, home.id(), Signal::KILL))?;
-            orphan::ended(&main).await
+            ended(&main).await
         }
         Charge::Monitor => match Control::connect(home).await? {
             Some(monitor) => ignore_gone(monitor.signal(Signal::KILL).await),

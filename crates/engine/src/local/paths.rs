@@ -87,11 +87,6 @@ impl StateRoot {
     pub(super) fn names(&self) -> PathBuf {
         self.path.join("names")
     }
-
-    /// An empty directory.
-    pub(super) fn mount_point(&self) -> PathBuf {
-        self.path.join("rootfs")
-    }
 }
 
 fn make_dir(path: &Path) -> Result<()> {

@@ -1,6 +1,5 @@
 //! Looking at a container, and putting its record right if its monitor was killed.
 
-use std::path::Path;
 use std::time::SystemTime;
 
 use gracefully_core::event::ExitStatus;
@@ -100,9 +99,9 @@ pub(super) fn remove(root: &StateRoot, home: &Home, in_charge: &Lock) -> Result<
     home.remove(in_charge)
 }
 
-/// For a monitor, which knows no root: removes its container.
-pub(super) fn remove_home(home: &Home, in_charge: &Lock) -> Result<()> {
-    remove(&StateRoot::open(Path::new(&home.root()))?, home, in_charge)
+/// For a monitor with `--rm`: removes its container, which has ended.
+pub fn remove_home(home: &Home, in_charge: &Lock) -> Result<()> {
+    remove(&StateRoot::open(&home.root())?, home, in_charge)
 }
 
 fn unusable(root: &StateRoot, id: &str, error: &Error) -> Container {
