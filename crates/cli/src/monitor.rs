@@ -56,7 +56,8 @@ fn monitor(home: &Path) -> ExitCode {
 
 fn try_monitor(home: &Path) -> anyhow::Result<()> {
     let inherited = Inherited::take_over()?;
-    let home = Home::at(home).ok_or_else(|| anyhow::anyhow!("{} is no container's directory", home.display()))?;
+    let home =
+        Home::at(home).ok_or_else(|| anyhow::anyhow!("{} is no container's directory", home.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Supervisor::new(home, inherited)?.supervise().await })
 }

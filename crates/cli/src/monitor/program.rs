@@ -29,16 +29,14 @@ pub(super) struct Program {
 
 impl Program {
     /// Has the container made. `created` is told its PID 1 before the program is executed.
-    pub(super) async fn launch(home: &local::Home, created: impl FnOnce(&PidFd) -> Result<()>) -> Result<Self> {
+    pub(super) async fn launch(
+        home: &local::Home,
+        created: impl FnOnce(&PidFd) -> Result<()>,
+    ) -> Result<Self> {
         let (stdout, program_stdout) = pipe()?;
         let (stderr, program_stderr) = pipe()?;
         let main = local::launch(home, program_stdout, program_stderr, created).await?;
-        Ok(Self {
-            main: Arc::new(main),
-            started: Instant::now(),
-            stdout: Some(stdout),
-            stderr: Some(stderr),
-        })
+        Ok(Self { main: Arc::new(main), started: Instant::now(), stdout: Some(stdout), stderr: Some(stderr) })
     }
 
     /// Waits for output, and says how much of the buffer it fills.

@@ -241,7 +241,8 @@ impl Supervisor {
     }
 
     fn restart_or_leave(&mut self, status: ExitStatus, run: Duration) -> Next {
-        if !self.stopped_on_purpose && backoff::wants(self.record.spec.restart, status, self.record.restarts) {
+        if !self.stopped_on_purpose && backoff::wants(self.record.spec.restart, status, self.record.restarts)
+        {
             self.ended(status, Status::Restarting);
             self.restart_at = Some(Instant::now() + self.backoff.after(run));
             return Next::GoOn;

@@ -283,7 +283,8 @@ fn monitor_killed(world: &World) {
     let all = world.run(&["ps", "-a"]);
     assert!(all.stdout().contains(&target.name), "{all:#?}");
     world.run(&["rm", "-f", &target.name]).is(0, &target.line());
-    assert!(!Path::new(&format!("/proc/{main}")).exists());
+    // Whoever inherited it may not have reaped it yet.
+    assert!(matches!(state_of(main), None | Some('Z' | 'X')), "{main} is alive");
     assert!(!world.exists(&target));
 }
 

@@ -81,7 +81,10 @@ pub fn wake(main: &PidFd) {
 }
 
 /// Waits until the process has ended.
-#[expect(deprecated, reason = "its successor is unsafe; a borrowed pidfd stays the same file, which is what it asks for")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; a borrowed pidfd stays the same file, which is what it asks for"
+)]
 pub async fn ended(main: &PidFd) -> Result<()> {
     let system = |source| Error::System { what: "waiting for the container".to_owned(), source };
     let fd = AsyncFd::with_interest(std::os::fd::AsFd::as_fd(main), Interest::READABLE).map_err(system)?;

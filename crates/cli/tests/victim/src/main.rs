@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         ["sigstop"] => stop_myself(),
         ["streams"] => streams(),
         ["line", bytes] => say(&"x".repeat(bytes.parse().unwrap_or(0))).and_then(|()| slow(&words, 0, 0)),
-        ["bytes"] => write(&(0..=u8::MAX).collect::<Vec<_>>()).and_then(|()| slow_silently(0, 0, |_| Ok(()))),
+        ["bytes"] => bytes(),
         ["ticker"] => ticker(),
         ["stamp", file] => stamp(&words, file),
         _ => Err(io::Error::other(format!("unknown mode: {}", words.join(" ")))),
@@ -84,6 +84,14 @@ fn slow_silently(seconds: u8, code: u8, wait: impl FnOnce(&mut Signals) -> io::R
     wait(&mut signals)?;
     pause(Duration::from_secs(seconds.into()));
     Ok(code)
+}
+
+fn bytes() -> io::Result<u8> {
+    slow_silently(0, 0, |signals| {
+        write(&(0..=u8::MAX).collect::<Vec<_>>())?;
+        signals.forever().next();
+        Ok(())
+    })
 }
 
 fn ignore() -> io::Result<u8> {

@@ -200,7 +200,10 @@ fn index(stream: LogStream) -> usize {
     }
 }
 
-#[expect(deprecated, reason = "its successor is unsafe; an OwnedFd stays the same file, which is what it asks for")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; an OwnedFd stays the same file, which is what it asks for"
+)]
 fn watch(dir: &Path) -> Result<AsyncFd<OwnedFd>> {
     use inotify::{CreateFlags, WatchFlags};
     let failed = |errno: Errno| io_error("watch", dir, errno);
