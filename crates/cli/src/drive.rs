@@ -271,8 +271,9 @@ impl<'a> Walk<'a> {
     fn findings_for(&self, verdict: Verdict) -> Vec<Finding> {
         let last = if verdict == Verdict::Graceful { &[][..] } else { &self.last_look };
         let first = self.findings.iter().filter(|finding| match finding.code {
-            // A program that was still starting and ended in time has shown that it could.
-            Code::StillStarting => verdict != Verdict::Graceful,
+            // A program that was still starting and ended in time has shown that it could; of one that did not, the
+            // second look tells more.
+            Code::StillStarting => verdict != Verdict::Graceful && last.is_empty(),
             code => !last.iter().any(|later| later.code == code),
         });
         first.chain(last).cloned().collect()

@@ -34,11 +34,12 @@ use self::supervisor::Supervisor;
 
 /// The main function of the monitor and of its launcher; `None` if this process is neither.
 pub(crate) fn main(argv: &[impl AsRef<OsStr>]) -> Option<ExitCode> {
-    let [_, role, home] = argv else { return None };
-    let home = Path::new(home.as_ref());
-    match role.as_ref().to_str()? {
-        "monitor" => Some(monitor(home)),
-        "launch" => Some(launcher::main(home)),
+    match argv {
+        [_, role, home] if role.as_ref() == "monitor" => Some(monitor(Path::new(home.as_ref()))),
+        [_, role, home, monitor] if role.as_ref() == "launch" => {
+            let monitor = monitor.as_ref().to_str()?.parse().ok()?;
+            Some(launcher::main(Path::new(home.as_ref()), monitor))
+        }
         _ => None,
     }
 }

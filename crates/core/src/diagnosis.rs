@@ -274,6 +274,10 @@ fn deaf(signal: Signal, family: &Family) -> Finding {
     let program = family.descendants.iter().find(acts).or(family.descendants.first());
 
     match program {
+        _ if main.reaction(signal) == Reaction::Ignores => {
+            Finding::new(Code::SignalIgnored, format!("{main_is} \"{line}\" and ignores {signal}."))
+                .hint("Handle the signal, or name one that the program handles with --stop-signal.")
+        }
         Some(program) if main.is_shell() => Finding::new(
             Code::ShellIsMain,
             format!(
@@ -290,10 +294,6 @@ fn deaf(signal: Signal, family: &Family) -> Finding {
             "Start the program itself: CMD {}, or put gracefully-init in front.",
             exec_form(&program.command)
         )),
-        _ if main.reaction(signal) == Reaction::Ignores => {
-            Finding::new(Code::SignalIgnored, format!("{main_is} \"{line}\" and ignores {signal}."))
-                .hint("Handle the signal, or name one that the program handles with --stop-signal.")
-        }
         _ if init => Finding::new(
             Code::SignalReachesNobody,
             format!("{main_is} \"{line}\" and has no handler for {signal}; the kernel discards it."),

@@ -102,6 +102,8 @@ impl Engine for Docker {
                 Err(error) => return Err(error),
             }
         }
+        // Docker's list is in this order already, Podman's is not.
+        containers.sort_by_key(|container| std::cmp::Reverse(container.created));
         Ok(containers)
     }
 
@@ -122,7 +124,7 @@ impl Engine for Docker {
         // Without a name the daemon kills, and returns when the container has stopped.
         let name = (signal != Signal::KILL).then_some(signal);
         let call = Call::post(format!("/containers/{}/kill", container.id)).with("signal", name);
-        self.client.order(call, Some(ORDER)).await.map(drop)
+        self.client.order(call, Some(ORDER)).await
     }
 
     async fn wait(&self, container: &Container) -> Result<i64> {
@@ -154,12 +156,12 @@ impl Engine for Docker {
     /// Keeps anonymous volumes, as `docker rm` without `-v`.
     async fn remove(&self, container: &Container, force: bool) -> Result<()> {
         let call = Call::delete(format!("/containers/{}", container.id)).with("force", force.then_some(1));
-        self.client.order(call, Some(SLOW)).await.map(drop)
+        self.client.order(call, Some(SLOW)).await
     }
 }
 
 async fn start(client: &Client, id: &str) -> Result<()> {
-    client.order(Call::post(format!("/containers/{id}/start")), Some(SLOW)).await.map(drop)
+    client.order(Call::post(format!("/containers/{id}/start")), Some(SLOW)).await
 }
 
 /// Looks a name, an identifier or the beginning of one up; the rules are the daemon's. One slash in front is allowed,

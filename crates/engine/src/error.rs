@@ -164,6 +164,10 @@ pub enum Error {
     },
 }
 
+/// What Docker (older and newer) and Podman say about a beginning that fits several containers.
+const AMBIGUOUS: [&str; 3] =
+    ["Multiple IDs found", "multiple IDs found", "more than one result for container"];
+
 impl Error {
     /// Is there no such container? Docker's refusals keep the daemon's text ([`Error::Daemon`]), so that they print
     /// as the docker CLI prints them; this tells what they mean.
@@ -179,9 +183,7 @@ impl Error {
     pub fn is_ambiguous(&self) -> bool {
         match self {
             Self::Ambiguous { .. } => true,
-            Self::Daemon { message, .. } => {
-                message.contains("Multiple IDs found") || message.contains("multiple IDs found")
-            }
+            Self::Daemon { message, .. } => AMBIGUOUS.iter().any(|text| message.contains(text)),
             _ => false,
         }
     }

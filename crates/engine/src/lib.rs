@@ -64,7 +64,8 @@ pub trait Engine: Debug + Send + Sync {
 
     /// Finds a container by its name, its identifier or an unambiguous beginning of that.
     ///
-    /// Fails with [`Error::NotFound`] or [`Error::Ambiguous`].
+    /// Fails with an error that [is of not being found](Error::is_not_found) or
+    /// [of being ambiguous](Error::is_ambiguous).
     async fn find(&self, name: &str) -> Result<Container>;
 
     /// All containers, those that are not running only if `all`; the youngest first.
@@ -81,7 +82,7 @@ pub trait Engine: Debug + Send + Sync {
 
     /// Sends one signal, as `docker kill --signal`. After SIGKILL it waits until the container has stopped.
     ///
-    /// Fails with [`Error::NotRunning`] if there is nobody to send it to.
+    /// Fails with an error that [says so](Error::is_not_running) if there is nobody to send it to.
     async fn signal(&self, container: &Container, signal: Signal) -> Result<()>;
 
     /// Waits until the container is not running and returns its exit code; at once if it is not running now (zero

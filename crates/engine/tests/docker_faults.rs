@@ -3,6 +3,9 @@
 //! The daemon is a fake in this process, on a unix socket in a directory of its own or on 127.0.0.1. Where a deadline
 //! is awaited the clock is paused: tokio moves it on as soon as nobody has anything else to do.
 
+#![expect(clippy::unwrap_used, reason = "a failed expectation of a test")]
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+
 #[path = "docker_faults/fake.rs"]
 mod fake;
 #[path = "docker_faults/tls.rs"]

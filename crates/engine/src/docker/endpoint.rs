@@ -5,7 +5,7 @@
 //!    `currentContext` of `config.json`; else the default one.
 //! 3. The default context's daemon is `-H`, else `DOCKER_HOST`, else the local socket; its TLS comes from the `--tls…`
 //!    flags, `DOCKER_TLS`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`.
-//! 4. Any other context's daemon and TLS are in its own files (see [`store`]), and nothing else applies.
+//! 4. Any other context's daemon and TLS are in its own files (see `store`), and nothing else applies.
 //!
 //! Nothing here opens a connection, and the environment comes in as a value.
 
@@ -64,7 +64,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads the variables by `lookup`, such as [`std::env::var_os`]. An empty variable is none.
+    /// Reads the variables by `lookup`, that is `|name| std::env::var_os(name)`. An empty variable is none.
     pub fn from_vars(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| lookup(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let text = |name: &str| path(name).map(|value| value.to_string_lossy().into_owned());

@@ -86,8 +86,9 @@ mod tests {
 
     #[test]
     fn refusals_are_told_apart_whatever_the_status() {
-        for status in [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST] {
-            let error = refused(status, br#"{"message":"Multiple IDs found with provided prefix: 1"}"#);
+        for text in ["Multiple IDs found with provided prefix: 1", "more than one result for container ID e"]
+        {
+            let error = Error::Daemon { status: 404, message: text.into() };
             assert!(error.is_ambiguous() && !error.is_not_found(), "{error:?}");
         }
         for (status, text) in [

@@ -5,11 +5,13 @@
 //!
 //! * The watch is the engine's `wait`, opened before there is an instance, so that no end can come before it is
 //!   registered; a program that is started again at once is not missed. Podman's `wait` looks only now and then
-//!   and may miss a restart: so when the order has returned the watch ends too, soon after.
+//!   and misses a restart: there the kernel is asked too, where it tells (Linux 6.15), and when the order has
+//!   returned the watch ends anyway, soon after.
 //! * When the daemon dies in the middle, a container of Docker's lives on, and the SIGKILL that was to end the stop
 //!   never comes. If the main process is one of this machine's we have held it from the beginning: then we watch that,
 //!   and `kill` reaches it.
 
+use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ use crate::{Container, Error, Instance, Result, Terminate};
 const WATCH_AFTER_ORDER: Duration = Duration::from_secs(1);
 
 /// How long the engine may be late with its own SIGKILL before we look whether it is still there.
-const KILL_LATE: Duration = Duration::from_secs(2);
+const KILL_LATE: Duration = Duration::from_secs(1);
 
 /// How much earlier than the engine our clock may say that its time is up.
 const CLOCK_SLACK: Duration = Duration::from_millis(100);
@@ -105,7 +107,7 @@ impl DockerInstance {
         if unpause {
             match self.client.order(Call::post(self.path("unpause")), Some(QUESTION)).await {
                 // Somebody was quicker; the order itself will tell if not.
-                Ok(_) | Err(Error::Daemon { .. }) => {}
+                Ok(()) | Err(Error::Daemon { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -114,28 +116,26 @@ impl DockerInstance {
                 let kills_at = kills_after.map(|after| Instant::now() + after);
                 self.order.send_replace(Order::Engine { kills_at, daemon_decides });
                 let call = self.engine_call(order.then, seconds, signal);
-                self.client.order(call, kills_after.map(|after| after + ORDER)).await?;
+                self.client.order(call, kills_after.map(|after| after + ORDER)).await
             }
             Means::Steps(signal) => {
                 self.order.send_replace(Order::Steps);
                 self.note_steps(signal);
-                self.step_by_step(signal, order.then).await?;
+                self.step_by_step(signal, order.then).await
             }
         }
-        Ok(())
     }
 
     async fn step_by_step(&self, signal: Signal, then: Then) -> Result<()> {
         let kill = Call::post(self.path("kill")).with("signal", Some(signal));
         match self.client.order(kill, Some(QUESTION)).await {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error) if error.is_not_running() => {}
             Err(error) => return Err(error),
         }
         // The caller kills when time is up, so this ends.
         self.exited().await?;
-        self.client.order(self.engine_call(then, Some(0), None), Some(ORDER)).await?;
-        Ok(())
+        self.client.order(self.engine_call(then, Some(0), None), Some(ORDER)).await
     }
 
     /// The engine's own stop or restart.
@@ -158,8 +158,19 @@ impl DockerInstance {
                 }
                 (Err(error), _) => Err(error),
             },
+            status = self.kernel_says() => Ok(status),
             () = self.soon_after_order() => self.look_up_exit().await,
         }
+    }
+
+    /// How it ended, from the kernel; never, if the kernel does not know or the engine's `wait` is good enough.
+    async fn kernel_says(&self) -> ExitStatus {
+        if let (Flavour::Podman, Some(process)) = (self.target.daemon.flavour, &self.process)
+            && let Ok(status @ (ExitStatus::Code(_) | ExitStatus::Signal(_))) = process.ended().await
+        {
+            return status;
+        }
+        pending().await
     }
 
     async fn engine_wait(&self) -> Result<ExitStatus> {
@@ -299,11 +310,11 @@ impl Instance for DockerInstance {
         }
         let call = self.client.order(Call::post(self.path("kill")), Some(ORDER));
         let Some(process) = &self.process else {
-            return call.await.map(drop).map_err(|error| self.plain(error));
+            return call.await.map_err(|error| self.plain(error));
         };
         // A daemon that is silent must not save the program.
         match timeout(KILL_LATE, call).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if !errors::is_lost(&error) => Err(self.plain(error)),
             Ok(Err(_)) | Err(_) => process.kill(),
         }

@@ -14,7 +14,9 @@
 //!
 //! That last order also settles the restart policy. A signal that is not the container's own stop signal does not
 //! tell dockerd that the end is wanted, so `--restart always` would start the program again, 100 ms later at the
-//! earliest. Mostly the order arrives before that and cancels it; else it ends what has just been started.
+//! earliest. Mostly the order arrives before that and cancels it; else it ends what has just been started. Podman
+//! restarts without a pause, and its stop of a container that it takes for exited cancels nothing: there a restart
+//! policy can win.
 
 use std::time::Duration;
 

@@ -31,10 +31,10 @@ pub(super) struct Transport {
     /// As the user would write it, for error texts.
     pub(super) address: String,
     authority: String,
-    way: Way,
+    route: Route,
 }
 
-enum Way {
+enum Route {
     Unix(PathBuf),
     Tcp,
     Tls(TlsConnector, ServerName<'static>),
@@ -46,17 +46,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 impl Transport {
     /// Reads the TLS files, if there are any; does not connect.
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self> {
-        let way = match (&endpoint.host, &endpoint.tls) {
-            (Host::Unix(path), _) => Way::Unix(path.clone()),
-            (Host::Tcp { .. }, None) => Way::Tcp,
+        let route = match (&endpoint.host, &endpoint.tls) {
+            (Host::Unix(path), _) => Route::Unix(path.clone()),
+            (Host::Tcp { .. }, None) => Route::Tcp,
             (Host::Tcp { name, .. }, Some(files)) => {
                 let server = ServerName::try_from(name.clone()).map_err(|_| Error::Endpoint {
                     why: format!("\"{name}\" is no host name that a certificate could have"),
                 })?;
-                Way::Tls(tls::connector(files)?, server)
+                Route::Tls(tls::connector(files)?, server)
             }
         };
-        Ok(Self { address: endpoint.host.to_string(), authority: endpoint.host.authority(), way })
+        Ok(Self { address: endpoint.host.to_string(), authority: endpoint.host.authority(), route })
     }
 
     /// Sends a request and returns when the head of the answer is here. The connection ends with the answer's body.
@@ -82,14 +82,14 @@ impl Transport {
 
     /// Are the daemon's processes those of this machine, as far as the address tells?
     pub(super) fn is_local(&self) -> bool {
-        matches!(self.way, Way::Unix(_))
+        matches!(self.route, Route::Unix(_))
     }
 
     async fn dial(&self) -> io::Result<Box<dyn Stream>> {
-        match &self.way {
-            Way::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-            Way::Tcp => Ok(Box::new(self.dial_tcp().await?)),
-            Way::Tls(connector, server) => {
+        match &self.route {
+            Route::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            Route::Tcp => Ok(Box::new(self.dial_tcp().await?)),
+            Route::Tls(connector, server) => {
                 let stream = self.dial_tcp().await?;
                 Ok(Box::new(connector.connect(server.clone(), stream).await?))
             }

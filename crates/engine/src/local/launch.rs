@@ -55,6 +55,7 @@ pub async fn launch(
     let mut launcher = Command::new(OURSELVES)
         .arg("launch")
         .arg(home.path())
+        .arg(std::process::id().to_string())
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -82,11 +83,21 @@ async fn converse(stream: UnixStream, created: impl FnOnce(&PidFd) -> Result<()>
         }
         other => return Err(failed(other)),
     };
-    created(&process)?;
-    to.write_all(b"\n").await.map_err(|source| system("telling the launcher", source))?;
-    match protocol::read(&mut from).await {
-        Some(Launched::Started) => Ok(process),
-        other => Err(failed(other)),
+    let started = async {
+        created(&process)?;
+        to.write_all(b"\n").await.map_err(|source| system("telling the launcher", source))?;
+        match protocol::read(&mut from).await {
+            Some(Launched::Started) => Ok(()),
+            other => Err(failed(other)),
+        }
+    };
+    match started.await {
+        Ok(()) => Ok(process),
+        Err(error) => {
+            // It may wait for its order to start, which will not come any more.
+            let _ = process.send(Signal::KILL);
+            Err(error)
+        }
     }
 }
 

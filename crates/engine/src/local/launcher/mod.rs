@@ -1,7 +1,7 @@
 //! The launcher: a process that makes one container with libcontainer and exits. See `launch` for its place.
 //!
 //! **A monitor that dies leaves nothing behind.** The launcher asks the kernel for SIGKILL when its parent dies
-//! (`PR_SET_PDEATHSIG`, prctl(2)), then makes sure that the parent still lives, and then takes the container's `launch`
+//! (`PR_SET_PDEATHSIG`, prctl(2)), then makes sure that its parent is still the monitor, and then takes the container's `launch`
 //! lock, which everything that it forks shares. PID 1 does the same shortly before it waits for the order to start
 //! (`executor`). What is between the two ends when it finds the launcher's socket closed. So until the program is
 //! executed a dead monitor means a dead container, and a free lock means that it is.
@@ -50,10 +50,11 @@ impl Refusal {
     }
 }
 
-/// The launcher's main function. `home` is the container's directory; standard input is the monitor's socket.
-pub fn main(home: &Path) -> ExitCode {
+/// The launcher's main function. `home` is the container's directory, `monitor` the PID of its monitor, standard input
+/// the monitor's socket.
+pub fn main(home: &Path, monitor_pid: u32) -> ExitCode {
     let Some(mut monitor) = Monitor::take_over_stdin() else { return ExitCode::FAILURE };
-    let said = match launch(home, &mut monitor) {
+    let said = match launch(home, monitor_pid, &mut monitor) {
         Ok(()) => Launched::Started,
         Err(Refusal { code, message }) => Launched::Failed { code, message },
     };
@@ -61,8 +62,8 @@ pub fn main(home: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn launch(home: &Path, monitor: &mut Monitor) -> Result<(), Refusal> {
-    let parent = watch_parent()?;
+fn launch(home: &Path, monitor_pid: u32, monitor: &mut Monitor) -> Result<(), Refusal> {
+    let parent = watch_parent(monitor_pid)?;
     let home = Home::at(home).ok_or_else(|| Refusal::ours("launch", "no container's directory"))?;
     let _half_made = lock(&home)?;
     let record = home.record().map_err(|error| Refusal::ours("launch", error))?;
@@ -98,14 +99,14 @@ fn launch(home: &Path, monitor: &mut Monitor) -> Result<(), Refusal> {
     }
 }
 
-/// From here on we die with our monitor.
-fn watch_parent() -> Result<PidFd, Refusal> {
+/// From here on we die with our monitor, and it is still there. That our parent is the monitor says that the PID has not
+/// been given to another process: a parent's cannot be.
+fn watch_parent(monitor: u32) -> Result<PidFd, Refusal> {
     let failed = |error: &dyn std::fmt::Display| Refusal::ours("the monitor cannot be watched", error);
-    let parent = getppid().ok_or_else(|| failed(&"it is gone"))?;
-    let monitor =
-        PidFd::open(parent.as_raw_nonzero().get().cast_unsigned()).map_err(|error| failed(&error))?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|errno| failed(&errno))?;
-    if getppid() == Some(parent) { Ok(monitor) } else { Err(failed(&"it is gone")) }
+    let held = PidFd::open(monitor).map_err(|error| failed(&error))?;
+    let parent = getppid().map(|parent| parent.as_raw_nonzero().get().cast_unsigned());
+    if parent == Some(monitor) { Ok(held) } else { Err(failed(&"it is gone")) }
 }
 
 fn lock(home: &Home) -> Result<File, Refusal> {
