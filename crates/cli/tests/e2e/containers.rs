@@ -149,7 +149,14 @@ fn ps_shows_how_it_ended(world: &World) {
     assert_eq!(world.exit_code(&down), 137);
     let all = world.run(&["ps", "-a"]);
     assert_eq!(all.code, 0, "{all:#?}");
-    let line = |name: &str| all.stdout().lines().find(|line| line.ends_with(name)).expect(name).to_string();
+    let line = |name: &str| {
+        let line = all
+            .stdout()
+            .lines()
+            .find(|line| line.split_whitespace().any(|word| word == name))
+            .map(str::to_string);
+        line.unwrap_or_else(|| panic!("no {name} in {all:#?}"))
+    };
     assert!(line(&up.name).contains("Up "), "{all:#?}");
     assert!(line(&down.name).contains("Exited (137) "), "{all:#?}");
     assert!(all.stdout().starts_with("CONTAINER ID "), "{all:#?}");

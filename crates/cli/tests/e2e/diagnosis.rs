@@ -10,7 +10,8 @@ behaviours! {
     90 strict_tells_forced_from_graceful [docker local process];
     90 shell_form_is_explained [docker];
     90 shell_in_front_is_explained [local];
-    90 stopped_program_is_named [docker local process];
+    90 stopped_program_is_named [docker];
+    90 stopped_program_is_continued [local process];
     90 dry_run_changes_nothing [docker local process];
     90 inits_react_without_a_handler [local];
 }
@@ -90,6 +91,14 @@ fn stopped_program_is_named(world: &World) {
     assert_eq!(world.run(&["kill", "-s", "STOP", &target.name]).code, 0);
     world.run(&["stop", "-t", "1", &target.name]).is(0, &target.line()).says("state T");
     assert_eq!(world.exit_code(&target), 137);
+}
+
+/// Where we send the signals ourselves, a stopped program is continued, so that it can act on its stop signal.
+fn stopped_program_is_continued(world: &World) {
+    let target = world.start("slow 0 5");
+    assert_eq!(world.run(&["kill", "-s", "STOP", &target.name]).code, 0);
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 5);
 }
 
 fn dry_run_changes_nothing(world: &World) {

@@ -30,9 +30,9 @@ behaviours! {
     92 monitor_killed [local];
     92 killed_from_outside [local];
     92 line_of_one_megabyte [docker local];
-    92 binary_log [docker local];
+    92 binary_log [local];
     92 main_process_forks_and_exits [docker local];
-    92 program_that_stops_itself [docker local process];
+    92 program_that_stops_itself [process];
     92 process_that_is_gone [process];
     92 process_that_makes_no_sense [process];
     92 uninterruptible_sleep [local process];
@@ -113,7 +113,7 @@ fn daemon_that_talks_nonsense(world: &World) {
     }
 }
 
-/// The container goes on and nobody kills it: our own deadline does.
+/// The container goes on and docker would never kill it; we hold it by a pidfd, so our own deadline does.
 fn daemon_dies_during_a_stop(world: &World) {
     let daemon = Dockerd::start().expect("a second private daemon");
     let host = daemon.host();
@@ -139,8 +139,7 @@ fn daemon_dies_during_a_stop(world: &World) {
     });
     kill(daemon.pid());
     let outcome = stop.ended_within(LONG);
-    assert_eq!((outcome.code, &*outcome.stdout()), (1, ""), "{outcome:#?}");
-    outcome.says(&host);
+    outcome.is(0, "web\n").says("lost the Docker daemon").says(&host);
     eventually("the container is killed all the same", || {
         (!Path::new("/proc").join(&pid).exists()).then_some(())
     });
@@ -284,7 +283,8 @@ fn monitor_killed(world: &World) {
     let all = world.run(&["ps", "-a"]);
     assert!(all.stdout().contains(&target.name), "{all:#?}");
     world.run(&["rm", "-f", &target.name]).is(0, &target.line());
-    assert!(!Path::new(&format!("/proc/{main}")).exists());
+    // Whoever inherited it may not have reaped it yet.
+    assert!(matches!(state_of(main), None | Some('Z' | 'X')), "{main} is alive");
     assert!(!world.exists(&target));
 }
 
@@ -303,6 +303,7 @@ fn line_of_one_megabyte(world: &World) {
     assert_eq!(outcome.stdout(), "started line 1000000\n");
 }
 
+/// Docker's own json-file driver replaces what is not UTF-8, so there is nothing to test there.
 fn binary_log(world: &World) {
     let target = world.start_unready(&[], "bytes");
     let all: Vec<u8> = (0..=u8::MAX).collect();
@@ -321,10 +322,19 @@ fn main_process_forks_and_exits(world: &World) {
     assert_eq!(left, [], "the end of PID 1 is the end of its namespace");
 }
 
+/// A stopped process cannot act on its stop signal; it is continued, so that it can. (As PID 1 of a container a program
+/// is immune to its own SIGSTOP; for one from outside see `diagnosis`.)
 fn program_that_stops_itself(world: &World) {
     let target = world.start("sigstop");
-    world.run(&["stop", "-t", "1", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
-    assert_eq!(world.exit_code(&target), 137);
+    let pid = world.main_pid(&target);
+    eventually("it is stopped", || (state_of(pid)? == 'T').then_some(()));
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 0);
+}
+
+/// The state letter of `proc_pid_stat(5)`.
+fn state_of(pid: u32) -> Option<char> {
+    fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit(") ").next()?.chars().next()
 }
 
 fn process_that_is_gone(world: &World) {
@@ -361,10 +371,7 @@ fn uninterruptible_sleep(world: &World) {
         target
     };
     let pid = world.main_pid(&target);
-    eventually("it sleeps uninterruptibly", || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit(") ").next()?.starts_with('D').then_some(())
-    });
+    eventually("it sleeps uninterruptibly", || (state_of(pid)? == 'D').then_some(()));
     let outcome = world.run(&["stop", "-t", "1", &target.name]);
     outcome.is(0, &target.line()).took_between(Duration::ZERO, NOT_TEN);
     if world.kind == Kind::Local {

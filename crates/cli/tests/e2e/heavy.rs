@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -59,7 +60,8 @@ fn killed_at_random_moments(world: &World) {
                 world.spawn(&["restart", "-t", "1", &target.name])
             }
         };
-        for _ in 0..chance.below(40_000) {
+        let moment = Instant::now() + Duration::from_micros(chance.below(80_000) as u64);
+        while Instant::now() < moment {
             std::hint::spin_loop();
         }
         if hit_the_monitor {

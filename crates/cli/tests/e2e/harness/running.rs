@@ -9,15 +9,22 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::LONG;
 
 /// How a command ended; printed whole when an assertion fails.
-#[derive(Debug)]
 pub(crate) struct Outcome {
-    #[expect(dead_code, reason = "read by Debug")]
     command: String,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
     /// As a shell would show it: 128 + N if signal N ended it.
     pub(crate) code: i32,
     pub(crate) took: Duration,
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let head: String = self.stdout().chars().take(4000).collect();
+        let stderr: String = self.stderr.chars().take(4000).collect();
+        writeln!(f, "{}\nexit code {} after {:?}", self.command, self.code, self.took)?;
+        writeln!(f, "--- stdout\n{head}\n--- stderr\n{stderr}---")
+    }
 }
 
 impl Outcome {

@@ -13,7 +13,7 @@
 //! | `exit CODE` | exits at once |
 //! | `crash SECONDS CODE` | exits by itself after SECONDS |
 //! | `abort` | abort(3): SIGABRT; as PID 1, where that is discarded, the fault that follows: SIGSEGV |
-//! | `sigstop` | says so, then stops itself with SIGSTOP |
+//! | `sigstop` | with handlers, stops itself with SIGSTOP (not as PID 1: that is immune to its own) |
 //! | `streams` | one line on each of stdout and stderr, then exits 3 |
 //! | `line BYTES` | one line of BYTES × `x`, then waits as `slow 0 0` |
 //! | `bytes` | every byte value once, without a newline, then waits as `slow 0 0` |
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         ["sigstop"] => stop_myself(),
         ["streams"] => streams(),
         ["line", bytes] => say(&"x".repeat(bytes.parse().unwrap_or(0))).and_then(|()| slow(&words, 0, 0)),
-        ["bytes"] => write(&(0..=u8::MAX).collect::<Vec<_>>()).and_then(|()| slow_silently(0, 0, |_| Ok(()))),
+        ["bytes"] => bytes(),
         ["ticker"] => ticker(),
         ["stamp", file] => stamp(&words, file),
         _ => Err(io::Error::other(format!("unknown mode: {}", words.join(" ")))),
@@ -86,6 +86,14 @@ fn slow_silently(seconds: u8, code: u8, wait: impl FnOnce(&mut Signals) -> io::R
     Ok(code)
 }
 
+fn bytes() -> io::Result<u8> {
+    slow_silently(0, 0, |signals| {
+        write(&(0..=u8::MAX).collect::<Vec<_>>())?;
+        signals.forever().next();
+        Ok(())
+    })
+}
+
 fn ignore() -> io::Result<u8> {
     // Of the signals that can be handled at all, glibc keeps 32 and 33 for itself.
     let all = (1..=64).filter(|n| !FORBIDDEN.contains(n) && ![32, 33].contains(n));
@@ -114,10 +122,12 @@ fn start_child(words: &[&str]) -> io::Result<Child> {
 }
 
 fn stop_myself() -> io::Result<u8> {
-    started(&["sigstop"])?;
-    stop()?;
-    say("continued")?;
-    Ok(0)
+    slow_silently(0, 0, |signals| {
+        started(&["sigstop"])?;
+        stop()?;
+        signals.forever().next();
+        Ok(())
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "our own PID cannot be recycled while we run")]
