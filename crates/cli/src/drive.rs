@@ -115,7 +115,7 @@ enum Ended {
     TimeToLook,
 }
 
-impl<'a> Walk<'a> {
+impl Walk<'_> {
     async fn run(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) {
         let instance = self.instance;
         // From the beginning, so that a program that ends by itself is noticed in every phase, and so that an engine
@@ -177,7 +177,7 @@ impl<'a> Walk<'a> {
                 Action::Signal { signal: _, kill_at } => self.terminate(kill_at),
                 // Nothing in this process buffers the program's data; its own files are its own affair.
                 Action::Flush { .. } => {
-                    self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed())
+                    self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed());
                 }
                 Action::Kill => self.kill(),
                 Action::Start => self.start(),

@@ -92,7 +92,9 @@ async fn converse(stream: UnixStream, created: impl FnOnce(&PidFd) -> Result<()>
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::with_capacity(512, from);
     let process = match protocol::read(&mut from).await {
-        Some(Launched::Created(pid)) => PidFd::open(pid).map_err(|error| system("pidfd_open", io::Error::other(error)))?,
+        Some(Launched::Created(pid)) => {
+            PidFd::open(pid).map_err(|error| system("pidfd_open", io::Error::other(error)))?
+        }
         other => return Err(failed(other)),
     };
     created(&process)?;
