@@ -4,6 +4,10 @@
 //! `--help`, the manual pages and the shell completions, which are all made from these types.
 
 #![expect(clippy::doc_markdown, reason = "the texts are for the terminal, not for rustdoc")]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the comments are help texts, where brackets mean optional"
+)]
 
 use std::path::PathBuf;
 

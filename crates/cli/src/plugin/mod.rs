@@ -7,7 +7,7 @@
 //! * `docker-gracefully gracefully docker-cli-plugin-hooks JSON`, after a command of docker's own: [`hook`].
 //! * `docker-gracefully __complete gracefully ARGS` for the shell: [`complete`].
 //!
-//! [`install`] makes the link and registers the hook; [`uninstall`] undoes exactly that.
+//! [`install()`] makes the link and registers the hook; [`uninstall`] undoes exactly that.
 
 mod complete;
 mod config;
