@@ -19,7 +19,8 @@ pub fn release_code() {
     for (start, len) in lines(&table).filter_map(code) {
         // SAFETY: the range is a mapping of ours as the kernel has just described it: the executable part of a file,
         // which nobody may write to and which is therefore unmodified. Its pages are read anew from the same file.
-        let _ = unsafe { madvise(ptr::with_exposed_provenance_mut::<c_void>(start), len, Advice::LinuxDontNeed) };
+        let _ =
+            unsafe { madvise(ptr::with_exposed_provenance_mut::<c_void>(start), len, Advice::LinuxDontNeed) };
     }
 }
 

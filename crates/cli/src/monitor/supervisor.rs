@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use gracefully_core::event::{ExitStatus, Progress};
-use gracefully_core::plan::{Plan, Work};
 use gracefully_core::policy::{Policy, Request, Then};
 use gracefully_core::report::{Report, Target};
 use gracefully_core::signal::Signal;
@@ -28,9 +27,6 @@ use super::program::{BUFFER, Program};
 
 /// How long a client may take to read its last answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// How long the program may take to be started again: a little longer than its launcher may.
-const READY: Duration = Duration::from_secs(35);
 
 /// The exit code when nobody knows how it ended, as docker's.
 const UNKNOWN: i64 = 255;
@@ -153,9 +149,9 @@ impl Supervisor {
     async fn next(&mut self) -> Happened {
         let Signals { child, terminate, interrupt, hangup } = &mut self.signals;
         tokio::select! {
-            // What the program wrote before it ended comes first.
+            // In this order, so that a program that never stops writing can still be stopped. What it wrote before it
+            // ended is read when it has ended.
             biased;
-            (stream, read) = output(&mut self.program, &mut self.buffer) => Happened::Output(stream, read),
             _ = child.recv() => Happened::ChildEnded,
             happened = walked(&mut self.stop) => happened,
             Some(order) = self.starts.1.recv() => Happened::StartOrdered(order),
@@ -166,6 +162,7 @@ impl Supervisor {
             _ = interrupt.recv() => Happened::AskedBySignal,
             _ = hangup.recv() => Happened::Nothing,
             () = due(self.restart_at) => Happened::RestartDue,
+            (stream, read) = output(&mut self.program, &mut self.buffer) => Happened::Output(stream, read),
         }
     }
 
@@ -327,7 +324,7 @@ impl Supervisor {
             name: self.record.name.clone(),
         };
         let policy = Policy::resolve(request, &self.record.settings());
-        let stop = Stop { target, plan: Plan::new(policy, Work { ready: READY, ..Work::default() }) };
+        let stop = Stop { target, plan: drive::plan(policy) };
         let contained = Contained {
             id: self.record.id.clone(),
             life: self.life.subscribe(),
