@@ -30,8 +30,13 @@ pub(super) fn path_of(id: &str) -> PathBuf {
     Path::new("/").join(PARENT).join(id)
 }
 
+/// The container's group in each hierarchy.
+pub(super) fn groups(id: &str) -> Vec<PathBuf> {
+    hierarchies().into_iter().map(|hierarchy| hierarchy.join(PARENT).join(id)).collect()
+}
+
 /// Where each hierarchy is mounted.
-pub(super) fn hierarchies() -> Vec<PathBuf> {
+fn hierarchies() -> Vec<PathBuf> {
     let root = Path::new(ROOT);
     let is_group = |dir: &Path| dir.join("cgroup.procs").exists();
     if is_group(root) {
@@ -46,12 +51,10 @@ pub(super) fn hierarchies() -> Vec<PathBuf> {
 /// SIGKILL to whoever is in the container's groups, for a container of which nothing else is known. A pidfd is taken
 /// first and the group is asked again, so that nobody else is hit.
 pub(super) fn kill(id: &str) {
-    let groups: Vec<PathBuf> =
-        hierarchies().iter().map(|hierarchy| hierarchy.join(PARENT).join(id)).collect();
-    for group in &groups {
-        for pid in members(group) {
+    for group in groups(id) {
+        for pid in members(&group) {
             let Ok(process) = PidFd::open(pid) else { continue };
-            if members(group).contains(&pid) {
+            if members(&group).contains(&pid) {
                 // It may have ended in between.
                 let _ = process.send(Signal::KILL);
             }
@@ -68,8 +71,7 @@ fn members(group: &Path) -> Vec<u32> {
 #[expect(clippy::disallowed_methods, reason = "nothing tells when the kernel has cleared a group")]
 pub fn remove(id: &str) -> Result<()> {
     let end = Instant::now() + CLEARING;
-    for hierarchy in hierarchies() {
-        let group = hierarchy.join(PARENT).join(id);
+    for group in groups(id) {
         loop {
             match fs::remove_dir(&group) {
                 Ok(()) => break,

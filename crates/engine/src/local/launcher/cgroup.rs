@@ -11,14 +11,15 @@ use crate::local::cgroup::{self, ROOT};
 
 use super::rootless::mounts_are_ours;
 
-/// Can groups be made in every hierarchy? Asked by making one: the permission bits tell nothing of a read-only mount
-/// or of a namespace.
-pub(super) fn is_writable() -> bool {
-    let name = format!("gracefully-probe-{}", std::process::id());
-    cgroup::hierarchies().iter().all(|hierarchy| {
-        let probe = hierarchy.join(&name);
-        fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).is_ok()
-    })
+/// Makes the container's groups and says whether that worked in every hierarchy. The permission bits tell nothing of a
+/// read-only mount or of a namespace; and what is left of a launcher that is killed is removed with the container.
+pub(super) fn make(id: &str) -> bool {
+    let made = cgroup::groups(id).iter().all(|group| fs::create_dir_all(group).is_ok());
+    if !made {
+        // Those that could be made can be removed, too.
+        let _ = cgroup::remove(id);
+    }
+    made
 }
 
 /// Puts an empty file system over the hierarchies, for this process and for what it makes. libcontainer then finds no

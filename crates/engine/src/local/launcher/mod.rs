@@ -75,7 +75,7 @@ fn launch(home: &Path, monitor_pid: u32, monitor: &mut Monitor) -> Result<(), Re
     };
     let user = user::resolve(&root, record.spec.user.as_deref())?;
     check_workdir(&root, &record.workdir)?;
-    let surroundings = surroundings(&user)?;
+    let surroundings = surroundings(&home, &user)?;
 
     let (failures, report) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Refusal::ours("pipe", errno))?;
     let executor = Executor::new(report, parent, &record, &user);
@@ -128,9 +128,9 @@ fn reset_signals() {
 }
 
 /// What of the host is fit for use.
-fn surroundings(user: &user::User) -> Result<Surroundings, Refusal> {
+fn surroundings(home: &Home, user: &user::User) -> Result<Surroundings, Refusal> {
     if geteuid().is_root() {
-        if !cgroup::is_writable() {
+        if !cgroup::make(home.id()) {
             cgroup::hide()
                 .map_err(|error| Refusal::ours("cannot hide the cgroups, which are not writable", error))?;
         }
