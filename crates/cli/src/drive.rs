@@ -14,8 +14,8 @@ use futures_util::future::{self, BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use gracefully_core::diagnosis::{self, Code, Finding};
 use gracefully_core::event::{Action, Event, Progress};
-use gracefully_core::plan::Plan;
-use gracefully_core::policy::{Then, Timeout};
+use gracefully_core::plan::{Plan, Work};
+use gracefully_core::policy::{Policy, Then, Timeout};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::sequence::Sequence;
 use gracefully_engine::{Error, Instance, Terminate};
@@ -29,6 +29,14 @@ const LOOK_BEFORE_KILL: Duration = Duration::from_millis(100);
 /// How long an engine's own stop may take to return after its container has ended: dockerd waits up to two seconds for
 /// the streams and then releases the network.
 const ENGINE_RETURN: Duration = Duration::from_secs(10);
+
+/// How long a restarted program may take until its engine says that it runs.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// The plan of a stop without registries and without a drain.
+pub(crate) fn plan(policy: Policy) -> Plan {
+    Plan::new(policy, Work { ready: READY_WITHIN, ..Work::default() })
+}
 
 /// What is to be stopped, and how.
 #[derive(Debug)]
@@ -107,7 +115,7 @@ enum Ended {
     TimeToLook,
 }
 
-impl<'a> Walk<'a> {
+impl Walk<'_> {
     async fn run(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) {
         let instance = self.instance;
         // From the beginning, so that a program that ends by itself is noticed in every phase, and so that an engine
@@ -169,7 +177,7 @@ impl<'a> Walk<'a> {
                 Action::Signal { signal: _, kill_at } => self.terminate(kill_at),
                 // Nothing in this process buffers the program's data; its own files are its own affair.
                 Action::Flush { .. } => {
-                    self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed())
+                    self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed());
                 }
                 Action::Kill => self.kill(),
                 Action::Start => self.start(),

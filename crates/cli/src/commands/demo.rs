@@ -56,7 +56,9 @@ async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<()> {
         rows.push(ended.row(form));
     }
     console.line(&format!("{:<12} {:<24} {:<28} {}", "", "the program saw SIGTERM", "it ended by", "after"));
-    rows.iter().for_each(|row| console.line(row));
+    for row in rows {
+        console.line(&row);
+    }
     Ok(())
 }
 

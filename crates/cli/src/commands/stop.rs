@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{LocalBoxFuture, Shared};
 use gracefully_core::event::Progress;
 use gracefully_core::phase::Phase;
-use gracefully_core::plan::{Plan, Work};
+use gracefully_core::plan::Plan;
 use gracefully_core::policy::{Policy, Request, Then};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::{diagnosis, exit};
@@ -36,9 +36,6 @@ mod reports;
 
 /// How long a stop that was aborted before its signal may take to put things right again.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
-
-/// How long a restarted program may take until its engine says that it has started.
-const READY_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn stop(settings: &Settings, args: Stop) -> anyhow::Result<u8> {
     let request = request(settings, &args.how, Then::Stay)?;
@@ -270,8 +267,7 @@ async fn main_pid(found: &Found) -> Option<u32> {
 }
 
 fn plan(request: Request, found: &Found) -> Plan {
-    let policy = Policy::resolve(&request, &found.container.settings);
-    Plan::new(policy, Work { ready: READY_WITHIN, ..Work::default() })
+    drive::plan(Policy::resolve(&request, &found.container.settings))
 }
 
 fn target(found: &Found) -> Target {

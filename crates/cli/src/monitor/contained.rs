@@ -67,7 +67,7 @@ impl Instance for Contained {
         }
     }
 
-    /// The kernel ends the whole PID namespace with its PID 1 (pid_namespaces(7)).
+    /// The kernel ends the whole PID namespace with its PID 1 (`pid_namespaces(7)`).
     async fn kill(&self) -> Result<()> {
         self.send(Signal::KILL).map(drop)
     }

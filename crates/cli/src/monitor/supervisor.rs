@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use gracefully_core::event::{ExitStatus, Progress};
-use gracefully_core::plan::{Plan, Work};
 use gracefully_core::policy::{Policy, Request, Then};
 use gracefully_core::report::{Report, Target};
 use gracefully_core::signal::Signal;
@@ -135,6 +134,8 @@ impl Supervisor {
                 return Ok(());
             }
         }
+        // From here on we wait most of the time.
+        gracefully_linux::memory::release_code();
         loop {
             let happened = self.next().await;
             if self.handle(happened).await == Next::Leave {
@@ -148,9 +149,9 @@ impl Supervisor {
     async fn next(&mut self) -> Happened {
         let Signals { child, terminate, interrupt, hangup } = &mut self.signals;
         tokio::select! {
-            // What the program wrote before it ended comes first.
+            // In this order, so that a program that never stops writing can still be stopped. What it has not got rid of
+            // when it ends is read then.
             biased;
-            (stream, read) = output(&mut self.program, &mut self.buffer) => Happened::Output(stream, read),
             _ = child.recv() => Happened::ChildEnded,
             happened = walked(&mut self.stop) => happened,
             Some(order) = self.starts.1.recv() => Happened::StartOrdered(order),
@@ -161,12 +162,18 @@ impl Supervisor {
             _ = interrupt.recv() => Happened::AskedBySignal,
             _ = hangup.recv() => Happened::Nothing,
             () = due(self.restart_at) => Happened::RestartDue,
+            (stream, read) = output(&mut self.program, &mut self.buffer) => Happened::Output(stream, read),
         }
     }
 
     async fn handle(&mut self, happened: Happened) -> Next {
         match happened {
-            Happened::Output(stream, read) => self.log.write(stream, &self.buffer[..read]),
+            Happened::Output(stream, read) => {
+                self.log.write(stream, &self.buffer[..read]);
+                // A pipe that always has something to read would keep this task running, and the kernel would not be
+                // asked whether a client, a signal or a timer is due.
+                tokio::task::yield_now().await;
+            }
             Happened::ChildEnded => return self.on_child_ended(),
             Happened::Connected(stream) => {
                 self.conversations.spawn(clients::serve(stream, self.questions.0.clone()));
@@ -322,7 +329,7 @@ impl Supervisor {
             name: self.record.name.clone(),
         };
         let policy = Policy::resolve(request, &self.record.settings());
-        let stop = Stop { target, plan: Plan::new(policy, Work::default()) };
+        let stop = Stop { target, plan: drive::plan(policy) };
         let contained = Contained {
             id: self.record.id.clone(),
             life: self.life.subscribe(),

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 
+use super::Local;
 use super::home::Home;
 use super::protocol::{self, Answer, Ask};
 
@@ -25,20 +26,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A connection to the monitor of one container.
 #[derive(Debug)]
 pub struct Control {
+    engine: Local,
     id: String,
     stream: BufReader<UnixStream>,
 }
 
 impl Control {
     /// `None`: nobody listens, because the monitor is starting, leaving or dead.
-    pub(super) async fn connect(home: &Home) -> Result<Option<Self>> {
+    pub(super) async fn connect(engine: &Local, home: &Home) -> Result<Option<Self>> {
         // The path may be longer than an address of a socket may be (108 bytes, unix(7)).
         let dir = open(home.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let Ok(dir) = dir else { return Ok(None) };
         let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join("control.sock");
         match UnixStream::connect(path).await {
             Ok(stream) => {
-                Ok(Some(Self { id: home.id().to_owned(), stream: BufReader::with_capacity(4096, stream) }))
+                let stream = BufReader::with_capacity(4096, stream);
+                Ok(Some(Self { engine: engine.clone(), id: home.id().to_owned(), stream }))
             }
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
@@ -53,63 +56,76 @@ impl Control {
 
     /// Has the monitor stop, or restart, the container, and returns its report. The monitor goes on if the caller dies.
     ///
-    /// Fails with [`Error::NotRunning`] if the container had ended before the request arrived.
+    /// Fails with [`Error::NotRunning`] if the container had ended before the request arrived, with [`Error::System`] if
+    /// the monitor was killed meanwhile, with [`Error::Timeout`] if it hangs.
     pub async fn stop(
         mut self,
         request: &Request,
         onlooker: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Report> {
-        self.ask(&Ask::Stop(*request)).await?;
+        self.ask(&Ask::Stop(*request)).await;
+        // How long it takes is the container's affair; but that it has begun is said at once.
+        let mut answer = within(PATIENCE, self.answer()).await?;
         loop {
-            match self.answer().await? {
-                Answer::Progress(progress) => onlooker(progress),
-                Answer::Report(report) => return Ok(*report),
-                other => return Err(self.misunderstood(other)),
+            match answer {
+                Some(Answer::Progress(progress)) => onlooker(progress),
+                Some(Answer::Report(report)) => return Ok(*report),
+                Some(other) => return Err(misunderstood(&other)),
+                None => return Err(self.engine.monitor_lost(&self.id).await),
             }
+            answer = self.answer().await?;
         }
     }
 
-    pub(super) async fn signal(mut self, signal: Signal) -> Result<()> {
-        self.ask(&Ask::Signal(signal)).await?;
-        let late = |_| Error::Timeout { who: "the monitor".to_owned(), after: PATIENCE };
-        match timeout(PATIENCE, self.answer()).await.map_err(late)?? {
-            Answer::Done => Ok(()),
-            other => Err(self.misunderstood(other)),
+    /// `None`: the monitor left, or was killed, before it answered.
+    pub(super) async fn signal(mut self, signal: Signal) -> Result<Option<()>> {
+        self.ask(&Ask::Signal(signal)).await;
+        match within(PATIENCE, self.answer()).await? {
+            Some(Answer::Done) => Ok(Some(())),
+            Some(other) => Err(misunderstood(&other)),
+            None => Ok(None),
         }
     }
 
-    /// The exit code, when the container is not running any more.
-    pub(super) async fn wait(mut self) -> Result<i64> {
-        self.ask(&Ask::Wait).await?;
+    /// The exit code, when the container is not running any more. `None`: the monitor left, or was killed, before it
+    /// answered.
+    pub(super) async fn wait(mut self) -> Result<Option<i64>> {
+        self.ask(&Ask::Wait).await;
         match self.answer().await? {
-            Answer::Exited(code) => Ok(code),
-            other => Err(self.misunderstood(other)),
+            Some(Answer::Exited(code)) => Ok(Some(code)),
+            Some(other) => Err(misunderstood(&other)),
+            None => Ok(None),
         }
     }
 
-    async fn ask(&mut self, ask: &Ask) -> Result<()> {
-        protocol::write(&mut self.stream, ask).await.map_err(|_| self.not_running())
+    async fn ask(&mut self, ask: &Ask) {
+        // If nobody reads it, there is no answer either.
+        let _ = protocol::write(&mut self.stream, ask).await;
     }
 
-    /// A monitor that leaves closes the connection: then the container has ended.
-    async fn answer(&mut self) -> Result<Answer> {
+    async fn answer(&mut self) -> Result<Option<Answer>> {
         match protocol::read(&mut self.stream).await {
-            Some(Answer::NotRunning) | None => Err(self.not_running()),
+            Some(Answer::NotRunning) => Err(self.not_running()),
             Some(Answer::Failed(why)) => {
                 Err(Error::System { what: "the monitor's work".to_owned(), source: io::Error::other(why) })
             }
-            Some(answer) => Ok(answer),
+            answered => Ok(answered),
         }
     }
 
     fn not_running(&self) -> Error {
         Error::NotRunning { id: self.id.clone() }
     }
+}
 
-    fn misunderstood(&self, answer: Answer) -> Error {
-        Error::System {
-            what: "talking to the monitor".to_owned(),
-            source: io::Error::other(format!("{answer:?}")),
-        }
+/// A monitor answers within this time, or it hangs.
+async fn within<T>(time: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(time, answer).await.map_err(|_| Error::Timeout { who: "the monitor".to_owned(), after: time })?
+}
+
+fn misunderstood(answer: &Answer) -> Error {
+    Error::System {
+        what: "talking to the monitor".to_owned(),
+        source: io::Error::other(format!("{answer:?}")),
     }
 }

@@ -22,11 +22,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
 
@@ -51,7 +51,7 @@ pub struct Home {
 pub struct Lock(File);
 
 impl Home {
-    pub(super) fn new(containers: PathBuf, id: &str) -> Self {
+    pub(super) fn new(containers: &Path, id: &str) -> Self {
         Self { id: id.to_owned(), path: containers.join(id) }
     }
 
@@ -69,7 +69,7 @@ impl Home {
             .create(&hidden.path)
             .map_err(|source| io_error("create", &hidden.path, source))?;
         let made = hidden.fill(record).and_then(|lock| {
-            let home = Self::new(containers.to_owned(), &record.id);
+            let home = Self::new(containers, &record.id);
             fs::rename(&hidden.path, &home.path).map_err(|source| io_error("create", &home.path, source))?;
             Ok((home, lock))
         });
@@ -156,20 +156,21 @@ impl Home {
     }
 
     /// As [`try_lock`](Self::try_lock), but waits for half-made processes and for others that look at the container.
-    pub(super) fn lock(&self) -> Result<Option<Lock>> {
-        self.lock_within(Duration::from_millis(50))
+    pub(super) async fn lock(&self) -> Result<Option<Lock>> {
+        self.lock_within(Duration::from_millis(50)).await
     }
 
     /// After the monitor was killed.
-    pub(super) fn lock_orphan(&self) -> Result<Option<Lock>> {
-        self.lock_within(HALF_MADE)
+    pub(super) async fn lock_orphan(&self) -> Result<Option<Lock>> {
+        self.lock_within(HALF_MADE).await
     }
 
-    fn lock_within(&self, patience: Duration) -> Result<Option<Lock>> {
+    /// Tries again and again, because flock(2) has no deadline.
+    async fn lock_within(&self, patience: Duration) -> Result<Option<Lock>> {
         let end = Instant::now() + patience;
         loop {
             match self.try_lock()? {
-                None if Instant::now() < end => sleep(RETRY),
+                None if Instant::now() < end => sleep(RETRY).await,
                 tried => return Ok(tried),
             }
         }

@@ -63,7 +63,7 @@ pub(super) fn inspect(home: &Home, record: &Record, note: Option<&str>) -> Value
         "Config": {
             "Env": record.env,
             "Cmd": command,
-            "StopSignal": format!("SIG{}", settings.signal.map_or(Signal::TERM, |signal| signal.value)),
+            "StopSignal": settings.signal.map_or(Signal::TERM, |signal| signal.value).to_string(),
             "StopTimeout": stop_timeout,
             "User": record.spec.user.as_deref().unwrap_or_default(),
             "WorkingDir": record.workdir,

@@ -14,24 +14,27 @@
 //! the PID is written down, then `Started` once the program is executed, or `Failed` at any time. The launcher's
 //! standard output and error are the pipes that will be the program's.
 
+use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gracefully_core::event::ExitStatus;
 use gracefully_core::exit::USAGE;
 use gracefully_core::signal::Signal;
 use gracefully_linux::PidFd;
+use gracefully_linux::family::family;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use crate::error::{Error, Result};
 
 use super::home::Home;
+use super::orphan::ended;
 use super::protocol::{self, Launched};
 
 /// The program itself, also if its file has been replaced or removed meanwhile.
@@ -52,7 +55,7 @@ pub async fn launch(
     let (ours, theirs) = StdStream::pair().map_err(|source| system("socketpair", source))?;
     ours.set_nonblocking(true).map_err(|source| system("socketpair", source))?;
     let stream = UnixStream::from_std(ours).map_err(|source| system("socketpair", source))?;
-    let mut launcher = Command::new(OURSELVES)
+    let mut child = Command::new(OURSELVES)
         .arg("launch")
         .arg(home.path())
         .arg(std::process::id().to_string())
@@ -64,13 +67,24 @@ pub async fn launch(
         .spawn()
         .map_err(|source| system("starting the launcher", source))?;
 
-    let launched = match timeout(PATIENCE, converse(stream, created)).await {
-        Ok(launched) => launched,
-        Err(_) => {
+    let held = PidFd::open(child.id());
+    let launched = tokio::select! {
+        // A launcher says its last word before it ends.
+        biased;
+        launched = converse(stream, created) => launched,
+        () = died(held.as_ref().ok()) => Err(failed(None)),
+        () = sleep(PATIENCE) => {
             Err(Error::Start { code: USAGE, message: format!("not started within {} s", PATIENCE.as_secs()) })
         }
     };
-    end(&mut launcher, launched.is_err());
+    if launched.is_err() {
+        // It may have exited already.
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+    if launched.is_err() {
+        kill_children();
+    }
     launched
 }
 
@@ -83,20 +97,31 @@ async fn converse(stream: UnixStream, created: impl FnOnce(&PidFd) -> Result<()>
         }
         other => return Err(failed(other)),
     };
-    let started = async {
-        created(&process)?;
-        to.write_all(b"\n").await.map_err(|source| system("telling the launcher", source))?;
-        match protocol::read(&mut from).await {
-            Some(Launched::Started) => Ok(()),
-            other => Err(failed(other)),
-        }
-    };
-    match started.await {
-        Ok(()) => Ok(process),
-        Err(error) => {
-            // It may wait for its order to start, which will not come any more.
-            let _ = process.send(Signal::KILL);
-            Err(error)
+    created(&process)?;
+    to.write_all(b"\n").await.map_err(|source| system("telling the launcher", source))?;
+    match protocol::read(&mut from).await {
+        Some(Launched::Started) => Ok(process),
+        other => Err(failed(other)),
+    }
+}
+
+/// A launcher that was killed. Its socket does not end with it: what it has forked holds it too.
+async fn died(launcher: Option<&PidFd>) {
+    match launcher {
+        Some(launcher) if ended(launcher).await.is_ok() => {}
+        Some(_) | None => pending().await,
+    }
+}
+
+/// What a failed launcher has left may wait for an order to start that does not come any more. The children of a monitor
+/// are nothing else, and none of their PIDs can be given to another process before we reap it.
+fn kill_children() {
+    let us = std::process::id();
+    for process in family(us).into_iter().flat_map(|family| family.descendants) {
+        let is_child = gracefully_linux::process::stat(process.pid).is_some_and(|stat| stat.parent == us);
+        if is_child && let Ok(child) = PidFd::open(process.pid) {
+            // It may have ended by itself.
+            let _ = child.send(Signal::KILL);
         }
     }
 }
@@ -107,16 +132,6 @@ fn failed(said: Option<Launched>) -> Error {
         Some(said) => Error::Start { code: USAGE, message: format!("the launcher said {said:?}") },
         None => Error::Start { code: USAGE, message: "the launcher ended without a word".to_owned() },
     }
-}
-
-/// A launcher that has said its last word exits at once. One that has not is killed; what it has made is killed with
-/// it or ends by itself.
-fn end(launcher: &mut Child, kill: bool) {
-    if kill {
-        // It may have exited already.
-        let _ = launcher.kill();
-    }
-    let _ = launcher.wait();
 }
 
 /// Reaps every child that has ended, and says how the one with this PID did if it is among them.

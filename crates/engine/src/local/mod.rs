@@ -99,7 +99,7 @@ impl Local {
             if seen.record.state().is_up() {
                 return Ok(());
             }
-            if let Some(lock) = home.lock()? {
+            if let Some(lock) = home.lock().await? {
                 return spawn::monitor(&home, lock).await.map(drop);
             }
             // A monitor that is leaving, or a new one that another client has started.
@@ -115,23 +115,52 @@ impl Local {
                 Ok(Seen { record, .. }) if record.state().is_up() && !force => {
                     return Err(Error::Running { name: record.name });
                 }
-                Ok(Seen { record, charge, .. }) if record.state().is_up() => kill(&home, charge).await?,
+                Ok(Seen { record, charge, .. }) if record.state().is_up() => self.kill(&home, charge).await?,
                 Ok(_) => {}
                 // It is torn: nobody knows whether it runs, so it is removed only if nobody looks after it.
-                Err(Error::State { .. }) => {
-                    if let (true, Some(monitor)) = (force, Control::connect(&home).await?) {
-                        ignore_gone(monitor.signal(Signal::KILL).await)?;
-                    }
-                }
+                Err(error @ Error::State { .. }) => match Control::connect(self, &home).await? {
+                    Some(_) if !force => return Err(error),
+                    Some(monitor) => ignore_gone(monitor.signal(Signal::KILL).await.map(drop))?,
+                    None => {}
+                },
                 Err(error) => return Err(error),
             }
-            match home.lock() {
+            match home.lock().await {
                 Ok(Some(lock)) => return settle::remove(&self.root, &home, &lock),
                 Ok(None) => pass(end, "the container's monitor").await?,
                 // With --rm its monitor was quicker.
                 Err(Error::NotFound { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Ends a container that is up, whoever looks after it.
+    async fn kill(&self, home: &Home, charge: Charge) -> Result<()> {
+        match charge {
+            Charge::Orphan(main) => {
+                ignore_gone(send(&main, home.id(), Signal::KILL))?;
+                ended(&main).await
+            }
+            Charge::Monitor => match Control::connect(self, home).await? {
+                Some(monitor) => ignore_gone(monitor.signal(Signal::KILL).await.map(drop)),
+                None => Ok(()),
+            },
+            Charge::Nobody => Ok(()),
+        }
+    }
+
+    /// What it means for a stop that its monitor has closed the connection.
+    async fn monitor_lost(&self, id: &str) -> Error {
+        match self.reach(&self.root.home(id)).await {
+            Ok(None) | Err(Error::NotFound { .. }) => Error::NotRunning { id: id.to_owned() },
+            Ok(Some(_)) => Error::System {
+                what: format!("stopping container {id}"),
+                source: std::io::Error::other(
+                    "its monitor was killed; stop it once more, which works without",
+                ),
+            },
+            Err(error) => error,
         }
     }
 
@@ -146,7 +175,7 @@ impl Local {
             match seen.charge {
                 Charge::Orphan(main) => return Ok(Some(Reached::Orphan(main))),
                 Charge::Monitor => {
-                    if let Some(control) = Control::connect(home).await? {
+                    if let Some(control) = Control::connect(self, home).await? {
                         return Ok(Some(Reached::Monitor(control)));
                     }
                 }
@@ -192,6 +221,9 @@ impl Engine for Local {
     }
 
     async fn list(&self, all: bool) -> Result<Vec<Container>> {
+        if !self.root.hidden()?.is_empty() {
+            self.root.sweep(&self.root.alone()?)?;
+        }
         let mut containers = Vec::new();
         for home in self.root.homes()? {
             match settle::container(&self.root, &home) {
@@ -228,13 +260,20 @@ impl Engine for Local {
 
     async fn signal(&self, container: &Container, signal: Signal) -> Result<()> {
         let id = &container.id;
-        match self.reach(&self.root.home(id)).await? {
-            Some(Reached::Monitor(control)) => control.signal(signal).await,
-            Some(Reached::Orphan(main)) => {
-                send(&main, id, signal)?;
-                if signal == Signal::KILL { ended(&main).await } else { Ok(()) }
+        let home = self.root.home(id);
+        loop {
+            match self.reach(&home).await? {
+                Some(Reached::Monitor(control)) => {
+                    if let Some(done) = control.signal(signal).await? {
+                        return Ok(done);
+                    }
+                }
+                Some(Reached::Orphan(main)) => {
+                    send(&main, id, signal)?;
+                    return if signal == Signal::KILL { ended(&main).await } else { Ok(()) };
+                }
+                None => return Err(Error::NotRunning { id: id.clone() }),
             }
-            None => Err(Error::NotRunning { id: id.clone() }),
         }
     }
 
@@ -242,11 +281,11 @@ impl Engine for Local {
         let home = self.root.home(&container.id);
         loop {
             match self.reach(&home).await? {
-                Some(Reached::Monitor(control)) => match control.wait().await {
-                    // The monitor left, or was killed, before it answered: the record knows.
-                    Err(Error::NotRunning { .. }) => {}
-                    answered => return answered,
-                },
+                Some(Reached::Monitor(control)) => {
+                    if let Some(code) = control.wait().await? {
+                        return Ok(code);
+                    }
+                }
                 Some(Reached::Orphan(main)) => {
                     ended(&main).await?;
                     return Ok(main.exit_status().map_or(UNKNOWN, exit_code));
@@ -263,10 +302,7 @@ impl Engine for Local {
         let home = self.root.home(&container.id);
         loop {
             match self.reach(&home).await {
-                Ok(Some(Reached::Monitor(control))) => match control.wait().await {
-                    Ok(_) | Err(Error::NotRunning { .. }) => {}
-                    Err(error) => return Err(error),
-                },
+                Ok(Some(Reached::Monitor(control))) => drop(control.wait().await?),
                 Ok(Some(Reached::Orphan(main))) => ended(&main).await?,
                 Ok(None) if home.path().exists() => sleep(LOOK_AGAIN).await,
                 Ok(None) | Err(Error::NotFound { .. }) => return Ok(()),
@@ -281,10 +317,7 @@ impl Engine for Local {
         options: &LogOptions,
     ) -> Result<BoxStream<'static, Result<LogChunk>>> {
         let home = self.root.home(&container.id);
-        let control = match options.follow {
-            true => self.reach(&home).await?,
-            false => None,
-        };
+        let control = if options.follow { self.reach(&home).await? } else { None };
         let stopped: Option<log::Stopped> = match control {
             Some(Reached::Monitor(control)) => Some(Box::pin(async { drop(control.wait().await) })),
             // Without a monitor nothing more is written.
@@ -295,21 +328,6 @@ impl Engine for Local {
 
     async fn remove(&self, container: &Container, force: bool) -> Result<()> {
         self.remove_id(&container.id, force).await
-    }
-}
-
-/// Ends a container that is up, whoever looks after it.
-async fn kill(home: &Home, charge: Charge) -> Result<()> {
-    match charge {
-        Charge::Orphan(main) => {
-            ignore_gone(send(&main, home.id(), Signal::KILL))?;
-            ended(&main).await
-        }
-        Charge::Monitor => match Control::connect(home).await? {
-            Some(monitor) => ignore_gone(monitor.signal(Signal::KILL).await),
-            None => Ok(()),
-        },
-        Charge::Nobody => Ok(()),
     }
 }
 

@@ -2,18 +2,16 @@
 //!
 //! A name is reserved by a symbolic link `names/<name>` whose target is the id: symlink(2) fails if it exists. A link
 //! to a container that is gone (its remover died half-way) is replaced. So that two who find the same stale link
-//! do not remove each other's new one, changes are made under flock(2) on the directory of the names.
+//! do not remove each other's new one, names are given and taken by one process at a time ([`Alone`]).
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::error::{Error, Result};
 
-use super::paths::{StateRoot, io_error};
+use super::paths::{Alone, StateRoot, io_error};
 
 /// Docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, with one leading slash allowed. Longer names than a file may have are
 /// invalid here.
@@ -31,8 +29,7 @@ pub(super) fn valid(name: &str) -> Result<&str> {
 /// Reserves `name` for the container `id`.
 ///
 /// Fails with [`Error::NameInUse`].
-pub(super) fn reserve(root: &StateRoot, name: &str, id: &str) -> Result<()> {
-    let _alone = lock(root)?;
+pub(super) fn reserve(root: &StateRoot, _: &Alone, name: &str, id: &str) -> Result<()> {
     let path = path(root, name);
     if let Some(owner) = owner(root, name) {
         if root.home(&owner).path().exists() {
@@ -44,8 +41,7 @@ pub(super) fn reserve(root: &StateRoot, name: &str, id: &str) -> Result<()> {
 }
 
 /// Gives `name` back, if the container `id` has it.
-pub(super) fn release(root: &StateRoot, name: &str, id: &str) -> Result<()> {
-    let _alone = lock(root)?;
+pub(super) fn release(root: &StateRoot, _: &Alone, name: &str, id: &str) -> Result<()> {
     if owner(root, name).as_deref() != Some(id) {
         return Ok(());
     }
@@ -87,13 +83,6 @@ fn path(root: &StateRoot, name: &str) -> PathBuf {
     root.names().join(name)
 }
 
-fn lock(root: &StateRoot) -> Result<File> {
-    let path = root.names();
-    let dir = File::open(&path).map_err(|source| io_error("open", &path, source))?;
-    flock(&dir, FlockOperation::LockExclusive).map_err(|errno| io_error("lock", &path, errno))?;
-    Ok(dir)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,16 +111,19 @@ mod tests {
     fn a_name_has_one_owner_until_that_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let root = StateRoot::open(&dir.path().join("state")).unwrap();
+        let alone = root.alone().unwrap();
         fs::create_dir(root.home("one").path()).unwrap();
-        reserve(&root, "web", "one").unwrap();
-        assert!(matches!(reserve(&root, "web", "two"), Err(Error::NameInUse { id, .. }) if id == "one"));
-        release(&root, "web", "two").expect("not its name, so nothing happens");
+        reserve(&root, &alone, "web", "one").unwrap();
+        assert!(
+            matches!(reserve(&root, &alone, "web", "two"), Err(Error::NameInUse { id, .. }) if id == "one")
+        );
+        release(&root, &alone, "web", "two").expect("not its name, so nothing happens");
         assert_eq!(owner(&root, "web").as_deref(), Some("one"));
         assert_eq!(of(&root, "one"), ["web"]);
 
         fs::remove_dir(root.home("one").path()).unwrap();
-        reserve(&root, "web", "two").expect("its owner is gone");
-        release(&root, "web", "two").unwrap();
+        reserve(&root, &alone, "web", "two").expect("its owner is gone");
+        release(&root, &alone, "web", "two").unwrap();
         assert_eq!(owner(&root, "web"), None);
     }
 }

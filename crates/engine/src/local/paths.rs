@@ -13,11 +13,12 @@
 //! It is run-time state: no process survives a restart of the machine, so nothing is synced to the disk. A record that
 //! such a restart has torn is reported and can be removed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 
 use crate::error::{Error, Result};
@@ -69,15 +70,55 @@ impl StateRoot {
 
     /// The home of one container, whether it exists or not.
     pub fn home(&self, id: &str) -> Home {
-        Home::new(self.containers(), id)
+        Home::new(&self.containers(), id)
     }
 
     /// The homes of all containers, in no order.
     pub fn homes(&self) -> Result<Vec<Home>> {
+        Ok(self
+            .entries()?
+            .into_iter()
+            .filter(|name| !name.starts_with('.'))
+            .map(|id| self.home(&id))
+            .collect())
+    }
+
+    /// Nobody else makes, names or removes containers until it is dropped.
+    pub(super) fn alone(&self) -> Result<Alone> {
+        let path = self.names();
+        let dir = File::open(&path).map_err(|source| io_error("open", &path, source))?;
+        flock(&dir, FlockOperation::LockExclusive).map_err(|errno| io_error("lock", &path, errno))?;
+        Ok(Alone(dir))
+    }
+
+    /// Removes directories that a client was killed over while it made them. Those of living clients are not among
+    /// them, because we are alone.
+    pub(super) fn sweep(&self, _: &Alone) -> Result<()> {
+        for hidden in self.hidden()? {
+            match fs::remove_dir_all(&hidden) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", &hidden, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Directories that are being made, or were.
+    pub(super) fn hidden(&self) -> Result<Vec<PathBuf>> {
+        Ok(self
+            .entries()?
+            .into_iter()
+            .filter(|name| name.starts_with('.'))
+            .map(|name| self.containers().join(name))
+            .collect())
+    }
+
+    fn entries(&self) -> Result<Vec<String>> {
         let dir = self.containers();
         let entries = fs::read_dir(&dir).map_err(|source| io_error("read", &dir, source))?;
-        let ids = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(ids.filter(|name| !name.starts_with('.')).map(|id| self.home(&id)).collect())
+        Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
     }
 
     pub(super) fn containers(&self) -> PathBuf {
@@ -88,6 +129,10 @@ impl StateRoot {
         self.path.join("names")
     }
 }
+
+/// Being alone: flock(2) on the directory of the names.
+#[derive(Debug)]
+pub(super) struct Alone(#[expect(dead_code, reason = "it is held, not read")] File);
 
 fn make_dir(path: &Path) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {

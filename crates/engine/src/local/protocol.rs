@@ -88,10 +88,10 @@ mod tests {
     #[test]
     fn the_lines_are_as_documented() {
         let ask = Ask::Signal(Signal::HUP);
-        assert_eq!(line(&ask), b"{\"ask\":\"signal\",\"value\":\"HUP\"}\n");
+        assert_eq!(line(&ask), b"{\"ask\":\"signal\",\"value\":\"SIGHUP\"}\n");
         assert_eq!(serde_json::from_slice::<Ask>(&line(&ask)).unwrap(), ask);
         let failed = Launched::Failed { code: 127, message: "no \"x\"\n".into() };
-        assert_eq!(line(&failed).iter().filter(|&&b| b == b'\n').count(), 1);
+        assert_eq!(line(&failed).split(|&b| b == b'\n').count(), 2);
         assert_eq!(serde_json::from_slice::<Launched>(&line(&failed)).unwrap(), failed);
     }
 

@@ -89,8 +89,10 @@ impl Local {
         let env = environment(&spec);
         let record = Record::new(id, name, spec, env, workdir);
 
+        let alone = self.root.alone()?;
+        self.root.sweep(&alone)?;
         let (home, lock) = Home::create(&self.root.containers(), &record)?;
-        if let Err(error) = names::reserve(&self.root, &record.name, &record.id) {
+        if let Err(error) = names::reserve(&self.root, &alone, &record.name, &record.id) {
             home.remove(&lock)?;
             return Err(error);
         }
@@ -110,7 +112,7 @@ impl Local {
             }
             Err(error) => {
                 // A program that could not be started leaves nothing behind.
-                if let Some(lock) = home.lock_orphan()? {
+                if let Some(lock) = home.lock_orphan().await? {
                     settle::remove(&self.root, &home, &lock)?;
                 }
                 Err(error)

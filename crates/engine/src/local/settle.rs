@@ -93,8 +93,9 @@ pub(super) fn container(root: &StateRoot, home: &Home) -> Result<Container> {
 pub(super) fn remove(root: &StateRoot, home: &Home, in_charge: &Lock) -> Result<()> {
     cgroup::kill(home.id());
     cgroup::remove(home.id())?;
+    let alone = root.alone()?;
     for name in names::of(root, home.id()) {
-        names::release(root, &name, home.id())?;
+        names::release(root, &alone, &name, home.id())?;
     }
     home.remove(in_charge)
 }

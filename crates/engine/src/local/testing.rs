@@ -1,6 +1,6 @@
 //! For the tests.
 
-/// Random bytes that are the same in every run (SplitMix64).
+/// Random bytes that are the same in every run (`SplitMix64`).
 pub(super) struct Random(u64);
 
 impl Random {

@@ -1,7 +1,7 @@
 //! Making a container without being root.
 //!
-//! Mount and PID namespaces need CAP_SYS_ADMIN, and a user namespace gives it to whoever makes one, over what belongs
-//! to that namespace (user_namespaces(7)). Exactly one user and one group can be mapped without help: our own. So the
+//! Mount and PID namespaces need `CAP_SYS_ADMIN`, and a user namespace gives it to whoever makes one, over what belongs
+//! to that namespace (`user_namespaces(7)`). Exactly one user and one group can be mapped without help: our own. So the
 //! launcher enters a user namespace in which it is the same user as outside and nobody else exists. setgroups(2) is
 //! given up there, as the kernel demands.
 

@@ -106,10 +106,7 @@ impl LogWriter {
             }
             Ok((file, size))
         });
-        match opened {
-            Ok((file, size)) => (self.file, self.size) = (Some(file), size),
-            Err(_) => (self.file, self.size) = (None, 0),
-        }
+        (self.file, self.size) = opened.map_or((None, 0), |(file, size)| (Some(file), size));
     }
 }
 
