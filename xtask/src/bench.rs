@@ -49,7 +49,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         rows.push(measure(&bench, n).with_context(|| format!("{what} could not be measured"))?);
     }
     eprintln!("bench: stop of 50 ({many} times)");
-    rows.push(stop_of_fifty(&bench, many)?);
+    rows.insert(1, stop_of_fifty(&bench, many)?);
     eprintln!("bench: memory ({n} times)");
     rows.extend(memory(&bench, n)?);
 
@@ -99,7 +99,7 @@ fn stop_on_local(bench: &Workbench, n: usize) -> Result<Row> {
         Ok(took)
     };
     let samples = pairs(n, || stop_once(bench, Workbench::docker, &["stop"]), ours)?;
-    Ok(Row::ratio("stop of the same program, local engine", samples, 0.15)
+    Ok(Row::ratio("the same, local engine", samples, 0.15)
         .commands("docker stop NAME", "gracefully --engine local stop NAME"))
 }
 
@@ -171,7 +171,7 @@ fn memory(bench: &Workbench, n: usize) -> Result<Vec<Row>> {
         pss.ours.push(kilobytes(monitor, "smaps_rollup", "Pss:")?);
         command::output(&mut bench.gracefully(&["rm", "-f", &name]))?;
     }
-    let commands = ("conmon --runtime runc …", "the monitor of gracefully run -d");
+    let commands = ("conmon --full-attach --runtime runc …", "the monitor of gracefully run -d");
     Ok(vec![
         Row::ratio("monitor's resident memory (VmRSS, kB)", rss, 1.0).commands(commands.0, commands.1),
         Row::ratio("the same, proportional to sharing (Pss, kB)", pss, 1.0).commands(commands.0, commands.1),

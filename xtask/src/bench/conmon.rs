@@ -33,8 +33,10 @@ impl Conmon {
         let id = at.file_name().and_then(|name| name.to_str()).context("a name")?.to_string();
         let runc = command::find("runc").context("no runc")?;
         let pid_file = at.join("conmon.pid");
+        // Without --full-attach conmon wants a directory of CRI-O's for its socket; podman gives it, too.
         command::output(
             Command::new("conmon")
+                .arg("--full-attach")
                 .args(["--cid", &id, "--cuuid", &id, "--name", &id, "--runtime"])
                 .arg(runc)
                 .arg("--bundle")
