@@ -23,6 +23,7 @@ use crate::drive::{self, Order, Stop};
 use super::backoff::{self, Backoff};
 use super::clients::{self, Answers, Question};
 use super::contained::{Contained, Life, StartOrder};
+use super::idle::{Idle, QUIET};
 use super::program::{BUFFER, Program};
 
 /// How long a client may take to read its last answer.
@@ -50,6 +51,10 @@ pub(super) struct Supervisor {
     stopped_on_purpose: bool,
     backoff: Backoff,
     restart_at: Option<Instant>,
+
+    idle: Idle,
+    /// When nothing will have happened for some time.
+    idle_at: Option<Instant>,
 
     stop: Option<UnderWay>,
     starts: (mpsc::UnboundedSender<StartOrder>, mpsc::UnboundedReceiver<StartOrder>),
@@ -84,6 +89,7 @@ enum Happened {
     StartOrdered(StartOrder),
     RestartDue,
     AskedBySignal,
+    Quiet,
     Nothing,
 }
 
@@ -95,7 +101,7 @@ enum Next {
 }
 
 impl Supervisor {
-    pub(super) fn new(home: Home, inherited: Inherited) -> anyhow::Result<Self> {
+    pub(super) fn new(home: Home, inherited: Inherited, idle: Idle) -> anyhow::Result<Self> {
         let Inherited { lock, client } = inherited;
         let record = home.record()?;
         let log = LogWriter::open(home.path(), record.lost_output);
@@ -117,6 +123,8 @@ impl Supervisor {
             stopped_on_purpose: false,
             backoff: Backoff::default(),
             restart_at: None,
+            idle,
+            idle_at: None,
             stop: None,
             starts: mpsc::unbounded_channel(),
             waiting: Vec::new(),
@@ -134,10 +142,9 @@ impl Supervisor {
                 return Ok(());
             }
         }
-        // From here on we wait most of the time.
-        gracefully_linux::memory::release_code();
         loop {
             let happened = self.next().await;
+            self.idle_at = (!matches!(happened, Happened::Quiet)).then(|| Instant::now() + QUIET);
             if self.handle(happened).await == Next::Leave {
                 break;
             }
@@ -162,6 +169,7 @@ impl Supervisor {
             _ = interrupt.recv() => Happened::AskedBySignal,
             _ = hangup.recv() => Happened::Nothing,
             () = due(self.restart_at) => Happened::RestartDue,
+            () = due(self.idle_at) => Happened::Quiet,
             (stream, read) = output(&mut self.program, &mut self.buffer) => Happened::Output(stream, read),
         }
     }
@@ -189,6 +197,7 @@ impl Supervisor {
                 let _ = order.send(started);
             }
             Happened::RestartDue => return self.on_restart_due().await,
+            Happened::Quiet => self.idle.is_due(),
             Happened::Nothing => {}
         }
         Next::GoOn
