@@ -110,7 +110,21 @@ fn run_tests(
     let ended_well = interruption.wait_for(nextest.spawn().context("cannot run cargo nextest")?)?;
     let results = fs::read_to_string(&results).context("cargo nextest left no results")?;
     let count = |name| attribute(&results, name).unwrap_or(0);
-    Ok(Tally { run: count("tests"), failed: count("failures") + count("errors"), ignored: 0, ended_well })
+    Ok(Tally {
+        run: count("tests"),
+        failed: count("failures") + count("errors"),
+        ignored: ignored(filters)?,
+        ended_well,
+    })
+}
+
+/// How many tests are marked `#[ignore]`: the results do not name them.
+fn ignored(filters: &[String]) -> Result<usize> {
+    let mut list = cargo();
+    list.args(["nextest", "list", "--workspace", "--run-ignored", "only", "--message-format", "oneline"])
+        .args(filters)
+        .current_dir(root());
+    Ok(command::output(&mut list)?.lines().filter(|line| !line.is_empty()).count())
 }
 
 fn run_doc_tests(interruption: &Interruption) -> Result<Tally> {
@@ -165,7 +179,7 @@ fn summarise(tally: &Tally, skipped: &BTreeMap<String, Vec<String>>, began: Inst
         println!("skipped {}: {reason}: {}", tests.len(), tests.join(", "));
     }
     if tally.ignored > 0 {
-        println!("ignored by the runner: {}", tally.ignored);
+        println!("skipped {}: marked #[ignore] in the code", tally.ignored);
     }
     // A skipped test returned early, so the runner has counted it as passed.
     let skips: usize = skipped.values().map(Vec::len).sum();
