@@ -2,7 +2,7 @@
 //!
 //! `GRACEFULLY_TEST_DOCKER_HOST` names the daemon; without it every test here is skipped and says so. The daemon must have
 //! the image `gracefully-test/victim`, whose program is told by its arguments what to do with signals: `slow N CODE`
-//! handles them and ends after N seconds, `ignore` and `allsig` print them and go on, `default` has no handlers,
+//! handles them and ends after N seconds, `ignore` prints them and goes on, `default` has no handlers,
 //! `exit N` ends at once. TLS is as the docker CLI's variables say. Podman's socket is a daemon too. The tests make containers of their own, without a network, and remove them.
 
 #![expect(clippy::unwrap_used, reason = "a failed expectation of a test")]
@@ -98,7 +98,7 @@ impl Made<'_> {
     }
 
     async fn ready(&self, command: &[&str]) {
-        if !matches!(command, ["slow" | "ignore" | "allsig", ..]) {
+        if !matches!(command, ["slow" | "ignore", ..]) {
             return;
         }
         let handles = async {
@@ -250,7 +250,7 @@ async fn unlimited_time_outlasts_the_default() {
 #[tokio::test]
 async fn the_containers_own_settings_hold() {
     let Some(daemon) = daemon() else { return };
-    let made = daemon.run(&["--stop-timeout=1", "--stop-signal=USR1"], &["allsig"]).await;
+    let made = daemon.run(&["--stop-timeout=1", "--stop-signal=USR1"], &["ignore"]).await;
     let stopped = made.stop(&Request::default()).await;
     assert_eq!(stopped.status, ExitStatus::Signal(Signal::KILL));
     assert!(stopped.took >= Duration::from_secs(1) && stopped.took < Duration::from_secs(8), "{stopped:?}");
@@ -260,7 +260,7 @@ async fn the_containers_own_settings_hold() {
 #[tokio::test]
 async fn another_signal_is_never_dropped() {
     let Some(daemon) = daemon() else { return };
-    let made = daemon.run(&[], &["allsig"]).await;
+    let made = daemon.run(&[], &["ignore"]).await;
     let stopped = made.stop(&with_signal(Signal::USR1, seconds(1))).await;
     assert_eq!(stopped.status, ExitStatus::Signal(Signal::KILL));
     assert_eq!(made.signals().await, [10]);
@@ -458,7 +458,7 @@ async fn a_beginning_that_fits_two_is_ambiguous() {
 #[tokio::test]
 async fn one_signal_is_sent_as_docker_kill_sends_it() {
     let Some(daemon) = daemon() else { return };
-    let made = daemon.run(&[], &["allsig"]).await;
+    let made = daemon.run(&[], &["ignore"]).await;
     let container = made.find().await;
     let realtime = Signal::from_number(37).unwrap();
     daemon.docker.signal(&container, realtime).await.unwrap();
@@ -548,7 +548,7 @@ async fn the_log_is_what_docker_logs_prints() {
 #[tokio::test]
 async fn a_log_can_begin_at_a_moment() {
     let Some(daemon) = daemon() else { return };
-    let made = daemon.run(&[], &["allsig"]).await;
+    let made = daemon.run(&[], &["ignore"]).await;
     let container = made.find().await;
     let count = async |wanted: usize| {
         while made.signals().await.len() < wanted {

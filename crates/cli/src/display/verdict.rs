@@ -5,6 +5,7 @@
 //!      graceful: stopped in 1.26 s of 10 s
 //! ```
 
+use gracefully_core::diagnosis::Code;
 use gracefully_core::event::ExitStatus;
 use gracefully_core::phase::{Outcome, Phase, Step};
 use gracefully_core::policy::{Then, Timeout};
@@ -18,9 +19,12 @@ pub(crate) fn verdict(name: &str, report: &Report) -> Vec<String> {
     let steps: Vec<_> = report.steps.iter().filter_map(|step| in_words(step, report)).collect();
     let mut lines = vec![format!("{name}  {}", steps.join(" · ")).trim_end().to_owned()];
     lines.push(format!("{indent}{}: {}", report.verdict, judgement(report)));
-    if report.verdict != Verdict::Graceful {
-        lines.extend(report.findings.iter().map(|finding| format!("{indent}{finding}")));
-    }
+    let told = report.findings.iter().filter(|finding| match finding.code {
+        // Something was lost, or was not done as asked, however well the stop itself went.
+        Code::Engine | Code::Storage => true,
+        _ => report.verdict != Verdict::Graceful,
+    });
+    lines.extend(told.map(|finding| format!("{indent}{finding}")));
     lines
 }
 
@@ -93,7 +97,7 @@ fn exit(report: &Report) -> String {
 mod tests {
     use std::time::Duration;
 
-    use gracefully_core::diagnosis::{Code, Finding};
+    use gracefully_core::diagnosis::Finding;
     use gracefully_core::phase::Skip;
     use gracefully_core::policy::{Policy, Request, Settings};
     use gracefully_core::report::{Conclusion, Target};

@@ -362,11 +362,12 @@ impl Supervisor {
         stop.told.push(progress);
     }
 
-    fn on_walked(&mut self, report: Report) -> Next {
+    fn on_walked(&mut self, mut report: Report) -> Next {
         while let Some(Ok(progress)) = self.stop.as_mut().map(|stop| stop.progress.try_recv()) {
             self.on_progress(progress);
         }
         let Some(stop) = self.stop.take() else { return Next::GoOn };
+        report.findings.extend(self.log.finding());
         if let Ok(text) = serde_json::to_vec(&report)
             && let Err(error) = self.home.replace("report.json", &text)
         {

@@ -82,7 +82,7 @@ mod tests {
         let home = Home::at(std::path::Path::new("/state/containers/a1")).unwrap();
         let value = inspect(&home, &record("a1"), None);
         let keys: Vec<&str> = value["State"].as_object().unwrap().keys().map(String::as_str).collect();
-        let mut expected = [
+        let expected = [
             "Status",
             "Running",
             "Paused",
@@ -95,7 +95,6 @@ mod tests {
             "StartedAt",
             "FinishedAt",
         ];
-        expected.sort_unstable();
         assert_eq!(keys, expected);
         assert_eq!(value["State"]["Pid"], 42);
         assert_eq!(value["State"]["ExitCode"], 137);

@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use gracefully_core::diagnosis::{Code, Finding};
+
 use crate::LogStream;
 
 use super::{CURRENT, FILE, OLDER, encode};
@@ -49,8 +51,7 @@ impl LogWriter {
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
         if self.untold > 0 {
-            let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            let note = format!("gracefully: {} bytes of output were lost{why}\n", self.untold);
+            let note = format!("gracefully: {}\n", self.in_words(self.untold));
             encode(now, LogStream::Stderr, note.as_bytes(), &mut entries);
         }
         encode(now, stream, bytes, &mut entries);
@@ -68,6 +69,18 @@ impl LogWriter {
     /// How many bytes of output have been lost.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// What a report should say about lost output.
+    pub fn finding(&self) -> Option<Finding> {
+        let hint = "Make room where the log is; GRACEFULLY_STATE_DIR chooses another place.";
+        (self.lost > 0)
+            .then(|| Finding::new(Code::Storage, format!("{}.", self.in_words(self.lost))).hint(hint))
+    }
+
+    fn in_words(&self, bytes: u64) -> String {
+        let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        format!("{bytes} bytes of output were lost{why}")
     }
 
     /// All of `entries`, or nothing.
