@@ -6,7 +6,7 @@
 //! | mode | behaviour |
 //! |---|---|
 //! | `slow SECONDS CODE` | after SIGTERM or SIGINT (or QUIT, USR1, USR2) goes on for SECONDS, then exits with CODE |
-//! | `ignore` | reports every signal and never exits |
+//! | `ignore`, `allsig` | reports every signal and never exits |
 //! | `default` | no handler at all |
 //! | `shell` | no handler, but a child in mode `slow 0 0`; waits for it |
 //! | `orphan` | starts a child in mode `ignore` and exits 0 |
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["slow", seconds, code] => slow(&words, number(seconds), number(code)),
-        ["ignore"] => ignore(),
+        ["ignore" | "allsig"] => ignore(&words),
         ["default"] => wait_for_ever(),
         ["shell"] => shell(),
         ["orphan"] => start_child(&["ignore"]).map(|_| 0),
@@ -94,11 +94,11 @@ fn bytes() -> io::Result<u8> {
     })
 }
 
-fn ignore() -> io::Result<u8> {
+fn ignore(words: &[&str]) -> io::Result<u8> {
     // Of the signals that can be handled at all, glibc keeps 32 and 33 for itself.
     let all = (1..=64).filter(|n| !FORBIDDEN.contains(n) && ![32, 33].contains(n));
     let mut signals = Signals::new(all)?;
-    started(&["ignore"])?;
+    started(words)?;
     for signal in signals.forever() {
         say(&format!("got {signal}"))?;
     }
