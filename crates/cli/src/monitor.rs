@@ -20,7 +20,6 @@
 mod backoff;
 mod clients;
 mod contained;
-mod idle;
 mod program;
 mod supervisor;
 
@@ -31,7 +30,6 @@ use std::process::ExitCode;
 
 use gracefully_engine::local::{Home, Inherited, launcher};
 
-use self::idle::Idle;
 use self::supervisor::Supervisor;
 
 /// The main function of the monitor and of its launcher; `None` if this process is neither.
@@ -61,11 +59,6 @@ fn try_monitor(home: &Path) -> anyhow::Result<()> {
     let inherited = Inherited::take_over()?;
     let home =
         Home::at(home).ok_or_else(|| anyhow::anyhow!("{} is no container's directory", home.display()))?;
-    let idle = Idle::default();
-    let parked = idle.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .on_thread_park(move || parked.on_park())
-        .build()?;
-    runtime.block_on(async { Supervisor::new(home, inherited, idle)?.supervise().await })
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Supervisor::new(home, inherited)?.supervise().await })
 }

@@ -23,7 +23,6 @@ use crate::drive::{self, Order, Stop};
 use super::backoff::{self, Backoff};
 use super::clients::{self, Answers, Question};
 use super::contained::{Contained, Life, StartOrder};
-use super::idle::{Idle, QUIET};
 use super::program::{BUFFER, Program};
 
 /// How long a client may take to read its last answer.
@@ -51,10 +50,6 @@ pub(super) struct Supervisor {
     stopped_on_purpose: bool,
     backoff: Backoff,
     restart_at: Option<Instant>,
-
-    idle: Idle,
-    /// When nothing will have happened for some time.
-    idle_at: Option<Instant>,
 
     stop: Option<UnderWay>,
     starts: (mpsc::UnboundedSender<StartOrder>, mpsc::UnboundedReceiver<StartOrder>),
@@ -89,7 +84,6 @@ enum Happened {
     StartOrdered(StartOrder),
     RestartDue,
     AskedBySignal,
-    Quiet,
     Nothing,
 }
 
@@ -101,7 +95,7 @@ enum Next {
 }
 
 impl Supervisor {
-    pub(super) fn new(home: Home, inherited: Inherited, idle: Idle) -> anyhow::Result<Self> {
+    pub(super) fn new(home: Home, inherited: Inherited) -> anyhow::Result<Self> {
         let Inherited { lock, client } = inherited;
         let record = home.record()?;
         let log = LogWriter::open(home.path(), record.lost_output);
@@ -123,8 +117,6 @@ impl Supervisor {
             stopped_on_purpose: false,
             backoff: Backoff::default(),
             restart_at: None,
-            idle,
-            idle_at: None,
             stop: None,
             starts: mpsc::unbounded_channel(),
             waiting: Vec::new(),
@@ -142,9 +134,10 @@ impl Supervisor {
                 return Ok(());
             }
         }
+        // From here on we wait most of the time.
+        gracefully_linux::memory::release_code();
         loop {
             let happened = self.next().await;
-            self.idle_at = (!matches!(happened, Happened::Quiet)).then(|| Instant::now() + QUIET);
             if self.handle(happened).await == Next::Leave {
                 break;
             }
@@ -169,7 +162,6 @@ impl Supervisor {
             _ = interrupt.recv() => Happened::AskedBySignal,
             _ = hangup.recv() => Happened::Nothing,
             () = due(self.restart_at) => Happened::RestartDue,
-            () = due(self.idle_at) => Happened::Quiet,
             (stream, read) = output(&mut self.program, &mut self.buffer) => Happened::Output(stream, read),
         }
     }
@@ -197,7 +189,6 @@ impl Supervisor {
                 let _ = order.send(started);
             }
             Happened::RestartDue => return self.on_restart_due().await,
-            Happened::Quiet => self.idle.is_due(),
             Happened::Nothing => {}
         }
         Next::GoOn
