@@ -6,7 +6,6 @@
 //! * [`family`]: a process with everything that descends from it.
 //! * [`connections`]: how many TCP connections each of them has.
 //! * [`holders`]: which processes have a pipe open.
-//! * [`memory`]: giving back what we need only while we start.
 //!
 //! Everything but the pidfd comes from /proc (proc(5)) and is a snapshot: a process may be gone when its name is
 //! printed. So the functions return `None`, or leave it out, instead of an error when it vanishes on the way.
@@ -24,8 +23,6 @@ extern crate std;
 pub mod connections;
 pub mod family;
 pub mod holders;
-#[expect(unsafe_code, reason = "madvise")]
-pub mod memory;
 pub mod pidfd;
 pub mod process;
 

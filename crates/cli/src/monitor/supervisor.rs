@@ -134,8 +134,6 @@ impl Supervisor {
                 return Ok(());
             }
         }
-        // From here on we wait most of the time.
-        gracefully_linux::memory::release_code();
         loop {
             let happened = self.next().await;
             if self.handle(happened).await == Next::Leave {

@@ -77,13 +77,17 @@ pub fn remove(id: &str) -> Result<()> {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 Err(error) if is_busy(&error) && Instant::now() < end => sleep(Duration::from_millis(1)),
-                // Somebody else's, or a file system that others have mounted there: not ours to remove.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+                // Where groups cannot be removed, none could be made.
+                Err(error) if is_refused(&error) => break,
                 Err(error) => return Err(io_error("remove", &group, error)),
             }
         }
     }
     Ok(())
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 fn is_busy(error: &io::Error) -> bool {
