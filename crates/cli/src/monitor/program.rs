@@ -54,16 +54,25 @@ impl Program {
 
     /// Hands on what is still in the pipes. Nobody in the container writes any more, and whoever got a pipe from there
     /// by other ways is not waited for.
-    pub(super) fn rest(&mut self, buffer: &mut [u8], mut log: impl FnMut(LogStream, &[u8])) {
+    pub(super) fn rest(&self, buffer: &mut [u8], mut log: impl FnMut(LogStream, &[u8])) {
         for stream in [LogStream::Stdout, LogStream::Stderr] {
+            let Some(pipe) = self.pipe(stream) else { continue };
             let mut left = REST;
-            while let Some(read) = self.read(stream, buffer) {
+            // From the kernel itself: the runtime may not have been told yet that there is something. The pipe does not
+            // block.
+            while left > 0
+                && let Ok(read @ 1..) = rustix::io::retry_on_intr(|| rustix::io::read(&*pipe, &mut *buffer))
+            {
                 log(stream, &buffer[..read]);
                 left = left.saturating_sub(read);
-                if left == 0 {
-                    break;
-                }
             }
+        }
+    }
+
+    fn pipe(&self, stream: LogStream) -> Option<&Receiver> {
+        match stream {
+            LogStream::Stdout => self.stdout.as_ref(),
+            LogStream::Stderr => self.stderr.as_ref(),
         }
     }
 

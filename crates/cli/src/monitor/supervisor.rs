@@ -235,7 +235,7 @@ impl Supervisor {
     }
 
     fn on_exit(&mut self, status: ExitStatus) -> Next {
-        let Some(mut program) = self.program.take() else { return Next::GoOn };
+        let Some(program) = self.program.take() else { return Next::GoOn };
         program.rest(&mut self.buffer, |stream, bytes| self.log.write(stream, bytes));
         if self.stop.is_some() {
             // The executor decides what comes next.

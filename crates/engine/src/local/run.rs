@@ -15,7 +15,7 @@ use crate::container::{Container, RunSpec};
 use crate::error::{Error, Result};
 use crate::{LogChunk, LogOptions};
 
-use super::home::Home;
+use super::home::{Home, Lock};
 use super::launcher::DEFAULT_PATH;
 use super::paths::io_error;
 use super::record::Record;
@@ -39,32 +39,38 @@ impl std::fmt::Debug for Attached {
     }
 }
 
+/// A container that is written down and not started.
+struct Created {
+    home: Home,
+    lock: Lock,
+    record: Record,
+}
+
 impl Local {
     /// Makes a container and starts it. Returns when its program is executed.
     ///
     /// Fails with [`Error::InvalidName`], [`Error::NameInUse`] and [`Error::Start`]; then there is no container.
     pub async fn run(&self, spec: RunSpec) -> Result<Container> {
-        let home = self.create(spec)?;
-        let (container, _) = self.begin(home).await?;
+        let (container, _) = self.begin(self.create(spec)?).await?;
         Ok(container)
     }
 
     /// As [`run`](Self::run), for a caller that stays.
     pub async fn run_attached(&self, spec: RunSpec) -> Result<Attached> {
-        let home = self.create(spec)?;
+        let created = self.create(spec)?;
         let (end, ended) = tokio::sync::oneshot::channel::<End>();
         let exit = async move { ended.await.ok()?.wait().await }.boxed().shared();
         let stopped = exit.clone().map(drop).boxed();
         let options = LogOptions { follow: true, ..LogOptions::default() };
-        let output = log::read(home.0.path(), &options, Some(stopped))?;
-        let (container, begun) = self.begin(home).await?;
+        let output = log::read(created.home.path(), &options, Some(stopped))?;
+        let (container, begun) = self.begin(created).await?;
         // The receiver is in `exit`, which we hold.
         let _ = end.send(begun);
         Ok(Attached { container, output, exit })
     }
 
     /// Writes a container down, with its name.
-    fn create(&self, spec: RunSpec) -> Result<(Home, super::Lock)> {
+    fn create(&self, spec: RunSpec) -> Result<Created> {
         let id = new_id()?;
         let name = match &spec.name {
             Some(name) => names::valid(name)?.to_owned(),
@@ -96,16 +102,16 @@ impl Local {
             home.remove(&lock)?;
             return Err(error);
         }
-        Ok((home, lock))
+        Ok(Created { home, lock, record })
     }
 
-    async fn begin(&self, (home, lock): (Home, super::Lock)) -> Result<(Container, End)> {
+    async fn begin(&self, created: Created) -> Result<(Container, End)> {
+        let Created { home, lock, record } = created;
         match spawn::monitor(&home, lock).await {
             Ok(end) => {
-                // With --rm it may be gone already.
-                let record = home.record();
                 let container = match settle::container(&self.root, &home) {
-                    Err(Error::NotFound { .. }) => record?.to_container(None),
+                    // With --rm it is gone already.
+                    Err(Error::NotFound { .. }) => record.to_container(None),
                     looked => looked?,
                 };
                 Ok((container, end))

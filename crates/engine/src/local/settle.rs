@@ -33,7 +33,7 @@ pub(super) enum Charge {
     Nobody,
 }
 
-/// Looks at a container. What is written down is true afterwards.
+/// Looks at a container. What is written down is true afterwards, unless the disk is full.
 pub(super) fn settle(root: &StateRoot, home: &Home) -> Result<Seen> {
     let record = home.record()?;
     let nobody =
@@ -74,10 +74,14 @@ pub(super) fn settle(root: &StateRoot, home: &Home) -> Result<Seen> {
     }
     record.status = Status::Exited;
     record.finished = Some(SystemTime::now());
-    home.save(&record)?;
     // What is left of it. It can also be removed later.
     let _ = cgroup::remove(home.id());
-    Ok(nobody(record, Some("ended while its monitor was dead")))
+    // A full disk must keep nobody from removing what fills it: whoever looks next finds the same out again.
+    let note = home.save(&record).map_or_else(
+        |error| format!("its end could not be written down: {error}"),
+        |()| "ended while its monitor was dead".to_owned(),
+    );
+    Ok(nobody(record, Some(&note)))
 }
 
 /// As all engines show it; also if its record cannot be used.
