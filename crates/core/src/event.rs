@@ -10,6 +10,7 @@ use crate::diagnosis::Finding;
 use crate::phase::{Phase, Step};
 use crate::policy::{Policy, Then, Timeout};
 use crate::signal::Signal;
+use crate::traffic::Traffic;
 
 /// Something that happened. The driver says when, as time on its own monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,16 +44,6 @@ pub enum Event {
     EngineLost(String),
     /// Time passed: [`deadline`](crate::sequence::Sequence::deadline) was reached.
     Timer,
-}
-
-/// One look at the connections of the target.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(any(feature = "schema", test), derive(schemars::JsonSchema))]
-pub struct Traffic {
-    /// Connections with a request that is not fully answered.
-    pub in_flight: u32,
-    /// Connections that were not there at the look before.
-    pub new: u32,
 }
 
 /// How a process ended.

@@ -15,6 +15,7 @@
 //! * [`event`]: what a [`Sequence`](sequence::Sequence) is told and what it asks for.
 //! * [`sequence`]: the state machine. Whoever carries out a stop (CLI, monitor, init, library) drives this one.
 //! * [`diagnosis`]: facts about processes in, findings with a remedy out.
+//! * [`traffic`]: the connections of a program, and what became of them.
 //! * [`report`]: the record of one stop, versioned, as JSON.
 //! * [`exit`]: every exit code of our programs.
 //!
@@ -32,3 +33,4 @@ pub mod policy;
 pub mod report;
 pub mod sequence;
 pub mod signal;
+pub mod traffic;

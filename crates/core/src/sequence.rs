@@ -41,12 +41,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::event::{Action, Event, ExitStatus, Traffic};
+use crate::event::{Action, Event, ExitStatus};
 use crate::phase::{Outcome, Phase, Skip, Step};
 use crate::plan::{AT_LEAST, Ends, GIVE_UP, NewConnections, Plan, Reach, earlier};
 use crate::policy::{Then, Timeout};
 use crate::report::{Conclusion, Reason, Verdict};
 use crate::signal::Signal;
+use crate::traffic::Traffic;
 
 /// One stop, from the request (or the crash) to the end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

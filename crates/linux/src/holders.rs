@@ -1,4 +1,4 @@
-//! Which processes have a pipe open.
+//! Which processes have a pipe or a socket open.
 //!
 //! The processes of a container whose monitor died are no longer anybody's children, but they still hold the write
 //! end of the pipe into which they log. The links in `/proc/PID/fd` name the object behind each open file, such as
@@ -25,6 +25,19 @@ pub fn pipe_writers(inode: u64) -> Vec<u32> {
     pids().unwrap_or_default().into_iter().filter(writes).collect()
 }
 
+/// The sockets that a process has open: their file descriptors there and their inodes. A socket may be open under several
+/// numbers.
+///
+/// Fails if we may not trace the process, or if it is gone.
+pub fn sockets(pid: u32) -> Result<Vec<(u32, u64)>> {
+    let dir = ProcessDir::open(pid)?;
+    let sockets = open_objects(&dir)?.filter_map(|(fd, object)| match object {
+        Object::Socket(inode) => Some((fd, inode)),
+        Object::Pipe(_) => None,
+    });
+    Ok(sockets.collect())
+}
+
 /// Something without a name in the file system that a process can have open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Object {
@@ -33,7 +46,7 @@ pub(crate) enum Object {
 }
 
 impl Object {
-    fn parse(link: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(link: &[u8]) -> Option<Self> {
         let (kind, inode): (fn(u64) -> Self, _) = match link {
             [b'p', b'i', b'p', b'e', b':', b'[', inode @ .., b']'] => (Self::Pipe, inode),
             [b's', b'o', b'c', b'k', b'e', b't', b':', b'[', inode @ .., b']'] => (Self::Socket, inode),

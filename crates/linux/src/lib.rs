@@ -20,11 +20,16 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod connection;
 pub mod connections;
 pub mod family;
 pub mod holders;
+pub mod netlink;
+pub mod netns;
 pub mod pidfd;
 pub mod process;
+pub mod sock_diag;
+pub mod tcp_table;
 
 mod procfs;
 #[cfg(test)]

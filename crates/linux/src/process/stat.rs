@@ -9,8 +9,9 @@ use gracefully_core::signal::Signal;
 
 use crate::procfs::{number, words};
 
-/// `PF_KTHREAD` of `include/linux/sched.h`.
+/// `PF_KTHREAD` and `PF_EXITING` of `include/linux/sched.h`.
 const KERNEL_THREAD: u32 = 0x0020_0000;
+const EXITING: u32 = 0x4;
 
 /// When a process was started. Together with the PID it tells a process from a later one with the same PID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +51,8 @@ pub struct Stat {
     pub parent: u32,
     /// Is it a part of the kernel? Such a process takes no signals.
     pub kernel_thread: bool,
+    /// Is it about to end? The kernel says so before it closes the process's files, and long before others hear of the end.
+    pub exiting: bool,
     /// When it was started.
     pub start_time: StartTime,
     /// How it ended, if it is a zombie. The kernel shows `exit 0` instead to those who may not trace the process
@@ -83,7 +86,8 @@ impl Stat {
             _ => State::Sleeping,
         };
         let ended = exit_code.filter(|_| state == State::Zombie).map(exit_status);
-        Some(Self { name, state, parent, kernel_thread: flags & KERNEL_THREAD != 0, start_time, ended })
+        let (kernel_thread, exiting) = (flags & KERNEL_THREAD != 0, flags & EXITING != 0);
+        Some(Self { name, state, parent, kernel_thread, exiting, start_time, ended })
     }
 }
 
@@ -119,6 +123,7 @@ mod tests {
             state: State::Sleeping,
             parent: 1033,
             kernel_thread: false,
+            exiting: false,
             start_time: StartTime(207_741),
             ended: None,
         };

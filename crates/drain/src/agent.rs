@@ -1,0 +1,452 @@
+//! The thread that watches the connections of one program and acts on them, from the request to stop it until its
+//! connections, and those of its successor, are looked after.
+//!
+//! A thread of its own, because a look at many connections takes milliseconds of processor time, and because a thread can
+//! go into another network namespace without taking anybody with it. It sleeps until something is due: the next look, a
+//! deadline that must be moved on, a packet in the queue, a command.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use gracefully_core::traffic::{Connections, Cut, Gate, Traffic};
+use gracefully_linux::{PidFd, process};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::{Errno, Result, read, write};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::freeze::Freezer;
+use crate::hold::{self, Hold};
+use crate::judge::was_cut;
+use crate::limits::Limit;
+use crate::nftables::Table;
+use crate::target::Target;
+use crate::watch::{Ended, Watch};
+
+/// The shortest time between two looks.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The longest.
+const LOOK_AT_LEAST: Duration = Duration::from_millis(500);
+
+/// The part of a processor that looking may take: one in twenty.
+const SHARE: u32 = 20;
+
+/// How long connections that were held are let go at the pace of the listener. After that all go.
+const LET_GO_WITHIN: Duration = Duration::from_secs(2);
+
+/// A program whose connections are being looked after.
+///
+/// Dropping it lets everything go: new connections flow, shut valves open.
+#[derive(Debug)]
+pub struct Drain {
+    commands: Sender<Command>,
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The connections were looked at.
+    Looked(Traffic),
+    /// Something cannot be done.
+    Limited(Limit),
+    /// The answer to [`Drain::judge`]: how many connections were cut.
+    Judged(u32),
+    /// The answer to [`Drain::await_listeners`]: the new program listens wherever the old one did.
+    Ready,
+    /// The answer to [`Drain::finish`].
+    Finished(Connections),
+}
+
+#[derive(Debug)]
+enum Command {
+    Observe,
+    Hold,
+    Refuse,
+    Judge { killed: bool },
+    AwaitListeners(Target),
+    Release,
+    Finish,
+}
+
+impl Drain {
+    /// Begins to look after the connections of `target`. `tell` is called on the thread.
+    pub fn begin(
+        target: Target,
+        tell: impl FnMut(Notice) + Send + 'static,
+    ) -> std::result::Result<Self, Limit> {
+        let (commands, received) = mpsc::channel();
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let wake = Arc::new(wake.map_err(Limit::system)?);
+        let (began, has_begun) = mpsc::channel();
+        let woken = Arc::clone(&wake);
+        let thread = std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
+            match Agent::new(target, Box::new(tell)) {
+                Ok(agent) => {
+                    let _ = began.send(Ok(()));
+                    agent.run(&received, &woken);
+                }
+                Err(limit) => drop(began.send(Err(limit))),
+            }
+        });
+        let thread = thread.map_err(|_| Limit::system(Errno::AGAIN))?;
+        has_begun.recv().unwrap_or(Err(Limit::system(Errno::CANCELED)))?;
+        Ok(Self { commands, wake, thread: Some(thread) })
+    }
+
+    /// From now on tell [`Notice::Looked`].
+    pub fn observe(&self) {
+        self.command(Command::Observe);
+    }
+
+    /// From now on keep new connections waiting, and close idle ones.
+    pub fn hold(&self) {
+        self.command(Command::Hold);
+    }
+
+    /// From now on refuse new connections, and close idle ones.
+    pub fn refuse(&self) {
+        self.command(Command::Refuse);
+    }
+
+    /// The program has ended, by itself or killed. Judge its connections, and tell [`Notice::Judged`].
+    pub fn judge(&self, killed: bool) {
+        self.command(Command::Judge { killed });
+    }
+
+    /// The program was started again as `target`. When it listens wherever the old one did, tell [`Notice::Ready`].
+    pub fn await_listeners(&self, target: Target) {
+        self.command(Command::AwaitListeners(target));
+    }
+
+    /// Let new connections through again, those that waited first.
+    pub fn release(&self) {
+        self.command(Command::Release);
+    }
+
+    /// Release everything and tell [`Notice::Finished`].
+    pub fn finish(&self) {
+        self.command(Command::Finish);
+    }
+
+    fn command(&self, command: Command) {
+        // If the thread has ended, there is nobody to command.
+        let _ = self.commands.send(command);
+        let _ = write(&*self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.command(Command::Finish);
+        if let Some(thread) = self.thread.take() {
+            // A panic has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Everything of the thread.
+struct Agent {
+    epoch: Instant,
+    target: Target,
+    main: PidFd,
+    watch: Watch,
+    freezer: Option<Freezer>,
+    gate: Shut,
+    /// The program that was started again.
+    successor: Option<Watch>,
+    /// Who is to listen, and when to look whether it does.
+    awaited: Option<(Target, Duration)>,
+    /// What ended while the program was ending.
+    last: Vec<Ended>,
+    /// When to look next; `None`: nobody wants to know.
+    look_at: Option<Duration>,
+    tally: Connections,
+    processor_before: Duration,
+    tell: Box<dyn FnMut(Notice) + Send>,
+}
+
+/// What happens to new connections.
+#[derive(Debug)]
+enum Shut {
+    No,
+    Held(Box<dyn Hold>),
+    Refused { _rules: Table },
+}
+
+impl Agent {
+    fn new(target: Target, tell: Box<dyn FnMut(Notice) + Send>) -> std::result::Result<Self, Limit> {
+        let processor_before = processor_time();
+        let main = PidFd::open(target.main).map_err(|_| Limit::watch(Errno::SRCH))?;
+        let watch = Watch::begin(&target, Duration::ZERO).map_err(Limit::watch)?;
+        Ok(Self {
+            epoch: Instant::now(),
+            target,
+            main,
+            watch,
+            freezer: None,
+            gate: Shut::No,
+            successor: None,
+            awaited: None,
+            last: Vec::new(),
+            look_at: None,
+            tally: Connections::default(),
+            processor_before,
+            tell,
+        })
+    }
+
+    fn run(mut self, commands: &Receiver<Command>, wake: &OwnedFd) {
+        loop {
+            self.sleep(wake);
+            loop {
+                match commands.try_recv() {
+                    Ok(Command::Finish) | Err(TryRecvError::Disconnected) => return self.finish(),
+                    Ok(command) => self.obey(command),
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+            self.turn();
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Until something is due or a command comes.
+    fn sleep(&self, wake: &OwnedFd) {
+        let held = match &self.gate {
+            Shut::Held(hold) => Some(hold),
+            Shut::No | Shut::Refused { .. } => None,
+        };
+        let due = [
+            self.look_at,
+            self.awaited.as_ref().map(|(_, at)| *at),
+            self.freezer.as_ref().and_then(Freezer::due),
+            held.and_then(|hold| hold.due()),
+        ];
+        let limit = due.into_iter().flatten().min().map(|at| timespec(at.saturating_sub(self.now())));
+        let mut fds = vec![PollFd::new(wake, PollFlags::IN)];
+        if let Some(queue) = held.and_then(|hold| hold.readable()) {
+            fds.push(PollFd::from_borrowed_fd(queue, PollFlags::IN));
+        }
+        // It may be interrupted; then we look at once.
+        let _ = poll(&mut fds, limit.as_ref());
+        let _ = read(wake, &mut [0; 8]);
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Observe => self.look_at = Some(self.now()),
+            Command::Hold => {
+                let now = self.now();
+                match hold::hold(&self.target, &mut self.watch, now) {
+                    Ok(hold) => self.gate = Shut::Held(hold),
+                    Err(tried) => (self.tell)(Notice::Limited(Limit::hold(&tried))),
+                }
+                self.begin_to_close();
+            }
+            Command::Refuse => {
+                match hold::refuse(&self.target, &self.watch) {
+                    Ok(rules) => {
+                        self.gate = Shut::Refused { _rules: rules };
+                        self.tally.gate = Some(Gate::Refused);
+                    }
+                    Err(errno) => (self.tell)(Notice::Limited(Limit::refuse(errno))),
+                }
+                self.begin_to_close();
+            }
+            Command::Judge { killed } => {
+                self.look_at = None;
+                self.freezer = self.freezer.take().and_then(|freezer| self.count(&freezer));
+                let mut ended = std::mem::take(&mut self.last);
+                ended.extend(self.watch.end_now().unwrap_or_default());
+                self.count_ended(ended, killed);
+                let cut = u32::try_from(self.tally.cut.len()).unwrap_or(u32::MAX);
+                (self.tell)(Notice::Judged(cut));
+            }
+            Command::AwaitListeners(target) => self.awaited = Some((target, self.now())),
+            Command::Release => self.release(),
+            Command::Finish => {}
+        }
+    }
+
+    /// Idle connections are closed from now on: their clients would come again and are let in, or turned away, at the gate.
+    fn begin_to_close(&mut self) {
+        match Freezer::new() {
+            Ok(freezer) => self.freezer = Some(freezer),
+            Err(errno) => (self.tell)(Notice::Limited(Limit::freeze(errno))),
+        }
+    }
+
+    fn turn(&mut self) {
+        let now = self.now();
+        if let Shut::Held(hold) = &mut self.gate
+            && let Err(errno) = hold.turn(now)
+        {
+            (self.tell)(Notice::Limited(Limit::system(errno)));
+            self.gate = Shut::No;
+        }
+        if let Some(freezer) = &mut self.freezer
+            && let Err(errno) = freezer.keep_shut(now)
+        {
+            (self.tell)(Notice::Limited(Limit::freeze(errno)));
+            self.freezer = None;
+        }
+        if self.look_at.is_some_and(|at| at <= now) {
+            if is_ending(&self.main) {
+                self.look_at = None;
+                return;
+            }
+            let began = processor_time();
+            match self.look(now) {
+                Ok(Some(traffic)) => (self.tell)(Notice::Looked(traffic)),
+                Ok(None) => {
+                    self.look_at = None;
+                    return;
+                }
+                Err(errno) => {
+                    (self.tell)(Notice::Limited(Limit::watch(errno)));
+                    self.look_at = None;
+                    return;
+                }
+            }
+            self.look_at = Some(now + pause_after(began));
+        }
+        if let Some((target, at)) = &mut self.awaited
+            && *at <= now
+        {
+            let began = processor_time();
+            match listens_again(target, self.watch.inside.ports(), now) {
+                Some(watch) => {
+                    self.awaited = None;
+                    self.successor = Some(watch);
+                    (self.tell)(Notice::Ready);
+                }
+                None => *at = now + pause_after(began),
+            }
+        }
+    }
+
+    /// `None`: the program is ending, and its connections with it.
+    fn look(&mut self, now: Duration) -> Result<Option<Traffic>> {
+        let look = self.watch.look(now)?;
+        if self.tally.looks == 0 {
+            self.tally.open = look.busy + look.idle;
+            self.tally.in_flight = look.busy;
+        }
+        self.tally.looks += 1;
+        self.tally.drained += look.settled;
+        if is_ending(&self.main) {
+            self.last = self.watch.ended();
+            return Ok(None);
+        }
+        let ended = self.watch.ended();
+        self.count_ended(ended, false);
+        let unfinished = match &mut self.freezer {
+            Some(freezer) => freezer.act(&mut self.watch.inside, now)?,
+            None => 0,
+        };
+        Ok(Some(Traffic { in_flight: look.busy.max(unfinished), new: look.new }))
+    }
+
+    /// Judges connections that ended in the middle of a request.
+    fn count_ended(&mut self, ended: Vec<Ended>, killed: bool) {
+        let now = self.now();
+        for Ended { watched, why, after } in ended {
+            if was_cut(&watched.connection, why, after, killed) {
+                self.tally.cut.push(Cut {
+                    peer: watched.peer.to_string(),
+                    local: watched.local.to_string(),
+                    age: now.saturating_sub(watched.since),
+                    why,
+                });
+            } else {
+                self.tally.drained += 1;
+            }
+        }
+    }
+
+    /// Lets everything go that waits, not faster than the program accepts: what does not fit into its queue is lost, and
+    /// comes again a second later.
+    fn release(&mut self) {
+        self.freezer = self.freezer.take().and_then(|freezer| self.count(&freezer));
+        let Shut::Held(mut hold) = std::mem::replace(&mut self.gate, Shut::No) else { return };
+        hold.open();
+        let end = self.now() + LET_GO_WITHIN;
+        loop {
+            let now = self.now();
+            // Without a word from the queue there is nothing more to let go.
+            if hold.turn(now).is_err() || hold.waiting() == 0 {
+                break;
+            }
+            let room = match &mut self.successor {
+                Some(watch) if now < end => watch.room(now).unwrap_or(u32::MAX),
+                Some(_) | None => u32::MAX,
+            };
+            if hold.let_go(room, now).is_err() || hold.waiting() == 0 {
+                break;
+            }
+            let _ = poll(&mut [], Some(&timespec(LOOK)));
+        }
+        let tally = hold.tally();
+        self.tally.gate = Some(Gate::Held {
+            method: hold.method(),
+            held: tally.held,
+            longest: tally.longest,
+            overflowed: tally.overflowed,
+        });
+    }
+
+    /// Takes over what a freezer has counted; there is none any more.
+    fn count(&mut self, freezer: &Freezer) -> Option<Freezer> {
+        self.tally.closed_idle += freezer.closed_idle;
+        self.tally.raced += freezer.raced;
+        None
+    }
+
+    fn finish(mut self) {
+        self.release();
+        self.tally.cpu = processor_time().saturating_sub(self.processor_before);
+        (self.tell)(Notice::Finished(self.tally));
+    }
+}
+
+/// Is the process about to end? Then its connections end with it.
+fn is_ending(main: &PidFd) -> bool {
+    main.has_exited() || process::stat(main.pid()).is_none_or(|stat| stat.exiting)
+}
+
+/// The program that was started again, if it listens wherever the one before did.
+fn listens_again(target: &Target, ports: &[u16], now: Duration) -> Option<Watch> {
+    // Its process may be changing hands just now.
+    let watch = Watch::begin(target, now).ok()?;
+    ports.iter().all(|port| watch.inside.ports().contains(port)).then_some(watch)
+}
+
+/// How long to do nothing after something that was begun with so much processor time used.
+fn pause_after(began: Duration) -> Duration {
+    (processor_time().saturating_sub(began) * SHARE).clamp(LOOK, LOOK_AT_LEAST)
+}
+
+/// How much processor time this thread has used.
+fn processor_time() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Closing the idle connections of a program that does not close them itself.
+//!
+//! [`Course`] decides what is done with each connection and when; here it is done, on a duplicate of the program's own
+//! socket that lives for a few microseconds. A valve that was shut when we die opens by itself (see
+//! [`valve`](crate::valve)).
+
+mod course;
+
+use std::time::Duration;
+
+use gracefully_linux::connection::Activity;
+use rustix::io::{Errno, Result};
+use rustix::net::{Shutdown, shutdown};
+
+use crate::owners::Owners;
+use crate::valve::{AT_MOST, Kind, Valves};
+use crate::watch::{Place, Watched};
+
+pub(crate) use self::course::Course;
+use self::course::Step;
+
+/// How often the deadline of shut valves is moved on.
+const KEEP_SHUT: Duration = AT_MOST.checked_div(4).expect("four is not zero");
+
+/// What closes idle connections.
+#[derive(Debug)]
+pub(crate) struct Freezer {
+    valves: Valves,
+    /// How many valves are in sockets.
+    shut: usize,
+    keep_shut_at: Duration,
+    /// How many connections were closed without, and with, a request that was held back.
+    pub(crate) closed_idle: u32,
+    pub(crate) raced: u32,
+}
+
+impl Freezer {
+    /// Fails with `EPERM` if bpf(2) is not allowed.
+    pub(crate) fn new() -> Result<Self> {
+        let valves = Valves::new(Kind::Data)?;
+        Ok(Self { valves, shut: 0, keep_shut_at: Duration::ZERO, closed_idle: 0, raced: 0 })
+    }
+
+    /// When [`keep_shut`](Self::keep_shut) is due.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        (self.shut > 0).then_some(self.keep_shut_at)
+    }
+
+    /// Keeps shut what is shut, if that is due.
+    pub(crate) fn keep_shut(&mut self, now: Duration) -> Result<()> {
+        if self.shut == 0 || now < self.keep_shut_at {
+            return Ok(());
+        }
+        self.keep_shut_at = now + KEEP_SHUT;
+        self.valves.keep_shut()
+    }
+
+    /// Takes the next step with every connection, after a look at them. Returns how many are not finished.
+    pub(crate) fn act(&mut self, place: &mut Place, now: Duration) -> Result<u32> {
+        let (connections, Some(owners)) = place.parts() else { return Ok(0) };
+        let mut stale = false;
+        let mut unfinished = 0;
+        for watched in connections {
+            let valves = &self.valves;
+            let held_back = || valves.held_back(watched.cookie);
+            let step = watched.course.next(&watched.connection, watched.dropped, held_back, now);
+            match self.take(step, watched, owners, now) {
+                Ok(()) => {}
+                // The program has opened it since we looked at its files, or closed it since we looked at the socket.
+                Err(Errno::STALE | Errno::BADF | Errno::SRCH) => {
+                    stale = true;
+                    watched.course = Course::Open;
+                }
+                Err(Errno::EXIST | Errno::PERM) => watched.course = Course::Untouchable,
+                Err(errno) => return Err(errno),
+            }
+            let closed = matches!(watched.course, Course::Closed { .. } | Course::Untouchable);
+            unfinished += u32::from(match watched.activity {
+                Activity::Busy(_) => true,
+                Activity::Idle => !closed,
+                Activity::Closing | Activity::Listening(_) => false,
+            });
+        }
+        if stale {
+            owners.refresh();
+        }
+        Ok(unfinished)
+    }
+
+    fn take(&mut self, step: Step, watched: &Watched, owners: &mut Owners, now: Duration) -> Result<()> {
+        if step == Step::Nothing {
+            return Ok(());
+        }
+        let socket = owners.duplicate(watched.inode, watched.cookie)?;
+        match step {
+            Step::Nothing => {}
+            Step::Shut => {
+                // The deadline first: a valve must not be open when it is counted as shut.
+                if self.shut == 0 {
+                    self.keep_shut_at = now + KEEP_SHUT;
+                    self.valves.keep_shut()?;
+                }
+                self.valves.put_into(&socket)?;
+                self.shut += 1;
+            }
+            Step::Open => {
+                self.valves.take_out(&socket, watched.cookie)?;
+                self.shut = self.shut.saturating_sub(1);
+            }
+            Step::Close => {
+                match shutdown(&socket, Shutdown::Write) {
+                    // The peer was quicker.
+                    Ok(()) | Err(Errno::NOTCONN) => {}
+                    Err(errno) => return Err(errno),
+                }
+                match watched.course {
+                    Course::Closed { raced: true } => self.raced += 1,
+                    _ => self.closed_idle += 1,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        // Else they open by themselves, a little later.
+        let _ = self.valves.open();
+    }
+}

@@ -1,0 +1,192 @@
+//! Keeping new connections waiting, without failing one.
+//!
+//! A client that asks for a connection sends a SYN and waits; its kernel sends it again after a second, then after two
+//! more (RFC 6298), and gives up after minutes. So a SYN may be kept for seconds, and nobody notices but by the time.
+//!
+//! | method | what happens to a SYN | how long beyond the release a client waits | needs |
+//! |---|---|---|---|
+//! | [`nfqueue`] | it waits in a queue of ours and goes on when it is released | no longer | `CAP_NET_ADMIN`, `nf_tables` with `queue` or `nft_compat`, `nfnetlink_queue` |
+//! | [`nft_drop`] | it is dropped; the client sends it again | up to a second or two | `CAP_NET_ADMIN`, `nf_tables` |
+//! | [`listener_filter`] | the listening socket drops it | as above; only while the program lives | `CAP_BPF` and `CAP_SYS_PTRACE` |
+//!
+//! **Every method fails open.** The rules of the first two belong to a socket of ours, and the kernel removes them with it; the
+//! third opens by itself after 100 ms. However we end, new connections flow again at once.
+
+pub(crate) mod listener_filter;
+pub(crate) mod nfqueue;
+pub(crate) mod nft_drop;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use gracefully_core::traffic::Method;
+use gracefully_linux::netns::NetNs;
+use rustix::io::{Errno, Result};
+
+use crate::nftables::{Destination, Hook, Match, Table, Verdict};
+use crate::owners::Owners;
+use crate::target::Target;
+use crate::watch::Watch;
+
+/// One way to keep new connections waiting.
+pub(crate) trait Hold: fmt::Debug + Send {
+    /// Which one.
+    fn method(&self) -> Method;
+
+    /// What becomes readable when there is work for [`turn`](Self::turn).
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// When [`turn`](Self::turn) is due anyway.
+    fn due(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Does what is to be done now.
+    fn turn(&mut self, now: Duration) -> Result<()>;
+
+    /// From now on nothing more is held. What is held already stays so.
+    fn open(&mut self);
+
+    /// Lets at most so many go, those first that came first.
+    fn let_go(&mut self, at_most: u32, now: Duration) -> Result<()>;
+
+    /// How many are waiting at present.
+    fn waiting(&self) -> u32;
+
+    /// What happened so far.
+    fn tally(&self) -> Tally;
+}
+
+/// What a hold did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Connections that were kept waiting.
+    pub(crate) held: u32,
+    /// The longest that one of them waited with us.
+    pub(crate) longest: Duration,
+    /// Connections that were let through because too many were waiting.
+    pub(crate) overflowed: u32,
+}
+
+/// The ways by which clients reach a program: where rules must be, and what they must match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doors {
+    pub(crate) matches: Vec<Match>,
+    /// In the program's own network namespace instead of ours.
+    pub(crate) inside: bool,
+}
+
+impl Doors {
+    /// All ways to the ports at which the program listens.
+    pub(crate) fn of(target: &Target, watch: &Watch) -> Self {
+        let ports = watch.inside.ports();
+        if watch.shares_ours {
+            // What it sends to itself arrives by the loopback interface; nothing else of this machine's goes there.
+            let matches =
+                ports.iter().map(|&port| Match { hook: Hook::Prerouting, to: Destination::Local, port });
+            return Self { matches: matches.collect(), inside: false };
+        }
+        let both = |to, port| [Hook::Prerouting, Hook::Output].map(|hook| Match { hook, to, port });
+        let published = target.published.iter().flat_map(|published| match published.outside {
+            outside if outside.ip().is_unspecified() => both(Destination::Local, outside.port()),
+            outside => both(Destination::Address(outside.ip()), outside.port()),
+        });
+        let own = target.addresses.iter().flat_map(|&address| {
+            ports.iter().flat_map(move |&port| both(Destination::Address(address), port))
+        });
+        let mut matches: Vec<Match> = Vec::new();
+        for door in published.chain(own) {
+            // A port may be published for IPv4 and IPv6.
+            if !matches.contains(&door) {
+                matches.push(door);
+            }
+        }
+        if matches.is_empty() {
+            // Nobody outside knows it; there may be clients in its own namespace.
+            let matches =
+                ports.iter().map(|&port| Match { hook: Hook::Prerouting, to: Destination::Local, port });
+            return Self { matches: matches.collect(), inside: true };
+        }
+        Self { matches, inside: false }
+    }
+
+    /// Without the way from this host to the program's own addresses, if the engine's proxy may take it for a client that
+    /// it has accepted: a rule without a queue cannot tell that from others.
+    fn spare_proxy(&self, target: &Target) -> Self {
+        let of_proxy = |door: &Match| match door.to {
+            Destination::Address(address) => door.hook == Hook::Output && target.addresses.contains(&address),
+            Destination::Local => false,
+        };
+        let spared = self.matches.iter().filter(|door| target.published.is_empty() || !of_proxy(door));
+        Self { matches: spared.copied().collect(), inside: self.inside }
+    }
+
+    /// Does something in the network namespace where the rules must be.
+    fn enter<T>(&self, main: u32, work: impl FnOnce() -> T) -> Result<T> {
+        if self.inside { NetNs::of(main)?.inside(work) } else { Ok(work()) }
+    }
+
+    /// Puts rules with one verdict in force.
+    fn table(&self, target: &Target, verdict: Verdict) -> Result<Table> {
+        let rules: Vec<_> = self.spare_proxy(target).matches.iter().map(|door| (*door, verdict)).collect();
+        self.enter(target.main, || Table::install(&rules))?
+    }
+}
+
+/// Keeps new connections waiting, by the best method that this kernel and our rights allow.
+///
+/// Fails with the reason for each method that was tried.
+pub(crate) fn hold(
+    target: &Target,
+    watch: &mut Watch,
+    now: Duration,
+) -> std::result::Result<Box<dyn Hold>, Vec<(Method, Errno)>> {
+    let doors = Doors::of(target, watch);
+    let mut failed = Vec::new();
+    match nfqueue::NfQueue::new(target, &doors) {
+        Ok(hold) => return Ok(Box::new(hold)),
+        Err(errno) => failed.push((Method::Nfqueue, errno)),
+    }
+    match nft_drop::NftDrop::new(target, &doors) {
+        Ok(hold) => return Ok(Box::new(hold)),
+        Err(errno) => failed.push((Method::NftDrop, errno)),
+    }
+    match listener_filter::ListenerFilter::new(&mut watch.inside, now) {
+        Ok(hold) => return Ok(Box::new(hold)),
+        Err(errno) => failed.push((Method::ListenerFilter, errno)),
+    }
+    Err(failed)
+}
+
+/// Answers new connections with a reset, until the table is dropped.
+pub(crate) fn refuse(target: &Target, watch: &Watch) -> Result<Table> {
+    Doors::of(target, watch).table(target, Verdict::Reset)
+}
+
+/// Whether a connection comes from the userland proxy of the engine, which has accepted its client already.
+pub(crate) fn is_of_proxy(from: SocketAddr) -> bool {
+    use gracefully_linux::sock_diag::{SockDiag, States, Which};
+    let mut inode = 0;
+    let Ok(mut diag) = SockDiag::open(Which { states: States::CONNECTING, ports: &[from.port()] }) else {
+        return false;
+    };
+    let found = diag.dump(|socket| {
+        if socket.local == from {
+            inode = socket.inode;
+        }
+    });
+    found.is_ok() && inode != 0 && proxies().any(|pid| Owners::of(pid).have(inode))
+}
+
+/// The processes of Docker's userland proxy.
+fn proxies() -> impl Iterator<Item = u32> {
+    let pids = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == b"docker-proxy\n"))
+}

@@ -1,0 +1,74 @@
+//! Holding at the listening sockets themselves, where we may not touch the firewall. It lasts only as long as the program
+//! listens: when it ends, its port is closed, and new connections are refused.
+
+use std::time::Duration;
+
+use gracefully_core::traffic::Method;
+use rustix::io::{Errno, Result};
+
+use super::{Hold, Tally};
+use crate::valve::{AT_MOST, Kind, Valves};
+use crate::watch::Place;
+
+/// How often the deadline is moved on.
+const KEEP_SHUT: Duration = AT_MOST.checked_div(4).expect("four is not zero");
+
+/// The listening sockets drop requests for connections.
+#[derive(Debug)]
+pub(crate) struct ListenerFilter {
+    valves: Valves,
+    /// `None`: it is open.
+    due: Option<Duration>,
+}
+
+impl ListenerFilter {
+    pub(super) fn new(place: &mut Place, now: Duration) -> Result<Self> {
+        let valves = Valves::new(Kind::Requests)?;
+        let listeners = place.listeners()?;
+        let (_, Some(owners)) = place.parts() else { return Err(Errno::OPNOTSUPP) };
+        valves.keep_shut()?;
+        for (inode, cookie) in listeners {
+            valves.put_into(owners.duplicate(inode, cookie)?)?;
+        }
+        Ok(Self { valves, due: Some(now + KEEP_SHUT) })
+    }
+}
+
+impl Hold for ListenerFilter {
+    fn method(&self) -> Method {
+        Method::ListenerFilter
+    }
+
+    fn due(&self) -> Option<Duration> {
+        self.due
+    }
+
+    fn turn(&mut self, now: Duration) -> Result<()> {
+        match self.due {
+            Some(due) if due <= now => {
+                self.due = Some(now + KEEP_SHUT);
+                self.valves.keep_shut()
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn open(&mut self) {
+        self.due = None;
+        // Else it opens by itself, a little later.
+        let _ = self.valves.open();
+    }
+
+    fn let_go(&mut self, _: u32, _: Duration) -> Result<()> {
+        Ok(())
+    }
+
+    /// Nobody knows.
+    fn waiting(&self) -> u32 {
+        0
+    }
+
+    fn tally(&self) -> Tally {
+        Tally::default()
+    }
+}

@@ -1,0 +1,96 @@
+//! Which connections ended in the middle of a request.
+//!
+//! The last look before the end shows what was under way, a look after it what the kernel is still finishing. A program that
+//! closes a connection without having answered has cut it. What was answered and closed in the millisecond between the two
+//! looks has left no trace: there the way in which the program ended decides. One that lives, or that exited by itself, is
+//! believed to have answered first; one that was killed is not.
+
+use gracefully_core::traffic::Why;
+use gracefully_linux::connection::Connection;
+use gracefully_linux::sock_diag::TcpSocket;
+
+/// What a look after the end shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Nothing.
+    Gone,
+    /// The kernel is still finishing it.
+    There {
+        /// The program has sent something since the look before.
+        answered: bool,
+        /// Bytes that the peer has not confirmed, a FIN counting as one.
+        unconfirmed: u32,
+    },
+}
+
+impl After {
+    pub(crate) fn of(before: &Connection, socket: &TcpSocket) -> Self {
+        Self::There { answered: before.has_answered_since(socket), unconfirmed: socket.send_queue }
+    }
+}
+
+/// Was this connection cut? It was busy, for this reason, at the look before its end.
+pub(crate) fn was_cut(before: &Connection, why: Why, after: After, killed: bool) -> bool {
+    match (why, after) {
+        // While the program lives, it was the peer who gave up.
+        (Why::Connecting | Why::Unaccepted | Why::Unread | Why::Unanswered | Why::Unclear, After::Gone) => {
+            killed
+        }
+        // The kernel resets what nobody accepted.
+        (Why::Connecting | Why::Unaccepted, After::There { .. }) => true,
+        (Why::Unread | Why::Unanswered | Why::Unclear, After::There { answered, .. }) => !answered,
+        // An answer in one piece was over, only not for long enough to be sure before.
+        (Why::Answering, After::Gone) => killed && before.is_stream(),
+        (Why::Answering, After::There { .. }) => before.is_stream(),
+        (Why::Undelivered, After::Gone) => false,
+        // The kernel goes on sending, as long as the network is there.
+        (Why::Undelivered, After::There { unconfirmed, .. }) => killed && unconfirmed > 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gracefully_linux::sock_diag::{State, TcpInfo};
+    use std::time::Duration;
+
+    #[test]
+    fn what_ended_how() {
+        use After::{Gone, There};
+        let address = "127.0.0.1:80".parse().unwrap();
+        let socket = TcpSocket {
+            state: State::Established,
+            local: address,
+            peer: address,
+            cookie: 1,
+            inode: 1,
+            receive_queue: 0,
+            send_queue: 0,
+            retransmits: 0,
+            dropped: 0,
+            info: Some(TcpInfo { received: 1, ..TcpInfo::default() }),
+        };
+        let asked = Connection::new(&socket, Duration::ZERO);
+        let mut stream = asked;
+        for n in 1..4 {
+            let info = Some(TcpInfo { received: 1, confirmed: n, ..TcpInfo::default() });
+            stream.look(&TcpSocket { info, ..socket }, Duration::from_millis(50 * n));
+        }
+        let silent = There { answered: false, unconfirmed: 1 };
+        let table = [
+            (asked, Why::Unanswered, Gone, (false, true)),
+            (asked, Why::Unanswered, silent, (true, true)),
+            (asked, Why::Unanswered, There { answered: true, unconfirmed: 1 }, (false, false)),
+            (asked, Why::Unaccepted, Gone, (false, true)),
+            (asked, Why::Answering, silent, (false, false)),
+            (stream, Why::Answering, silent, (true, true)),
+            (stream, Why::Answering, Gone, (false, true)),
+            (asked, Why::Undelivered, Gone, (false, false)),
+            (asked, Why::Undelivered, There { answered: false, unconfirmed: 7 }, (false, true)),
+        ];
+        for (before, why, after, (alive, killed)) in table {
+            assert_eq!(was_cut(&before, why, after, false), alive, "{why:?} {after:?}");
+            assert_eq!(was_cut(&before, why, after, true), killed, "{why:?} {after:?}, killed");
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! Firewall rules of our own, spoken to the kernel directly: no `nft` or `iptables` is needed or run.
+//!
+//! Rules are in chains, chains in tables. A chain is tied to a hook, a place on the way of a packet through the kernel,
+//! with a priority that says who comes first there. A rule is a list of expressions: each loads something of the packet
+//! into a register, compares a register, or decides; the first comparison that fails ends the rule. The kernel takes
+//! everything between "begin" and "end" of a batch, or nothing (`nf_tables_api.c`, `include/uapi/linux/netfilter/nf_tables.h`).
+//!
+//! Everything of ours is in one table, with `NFT_TABLE_F_OWNER` (Linux 5.12): it belongs to the socket that made it, nobody
+//! else can change it, and **the kernel removes it when that socket is closed**, however its process ended. So a table of
+//! ours cannot stay behind, and no rule of anybody else is ever touched.
+
+use std::ffi::CString;
+use std::net::IpAddr;
+
+use gracefully_linux::netlink::{ACK, REQUEST, Socket, Writer};
+use rustix::io::Result;
+use rustix::net::netlink::NETFILTER;
+use rustix::time::{ClockId, clock_gettime};
+
+/// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message's type.
+const NFTABLES: u16 = 10 << 8;
+
+/// `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END`
+const BATCH: [u16; 2] = [0x10, 0x11];
+
+/// `NFT_MSG_NEWTABLE`, `NFT_MSG_NEWCHAIN`, `NFT_MSG_NEWRULE`; to make them, `NLM_F_CREATE`.
+const NEW_TABLE: u16 = NFTABLES;
+const NEW_CHAIN: u16 = NFTABLES | 3;
+const NEW_RULE: u16 = NFTABLES | 6;
+const CREATE: u16 = 0x400;
+/// `NLM_F_APPEND`: a rule comes after those before.
+const APPEND: u16 = 0x800;
+
+/// `NFPROTO_INET`: IPv4 and IPv6 in one table.
+const INET: u8 = 1;
+
+/// `NFT_TABLE_F_OWNER`
+const OWNER: u32 = 2;
+
+/// Before everything that docker, firewalld and people do, and before the kernel remembers connections (conntrack, -200):
+/// what is held has left no trace when it goes on.
+const PRIORITY: i32 = -310;
+
+/// Where on their way packets meet a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// They arrive, from another machine, a bridge or the loopback interface.
+    Prerouting,
+    /// A program of this machine sends them.
+    Output,
+}
+
+impl Hook {
+    const ALL: [Self; 2] = [Self::Prerouting, Self::Output];
+
+    fn number(self) -> u32 {
+        match self {
+            Self::Prerouting => 0,
+            Self::Output => 3,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Prerouting => "prerouting",
+            Self::Output => "output",
+        }
+    }
+}
+
+/// Which requests for a connection meet a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Match {
+    pub(crate) hook: Hook,
+    pub(crate) to: Destination,
+    pub(crate) port: u16,
+}
+
+/// To where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// Any address of this machine.
+    Local,
+    /// This one.
+    Address(IpAddr),
+}
+
+/// What happens to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// They wait in this queue for a program's decision; if there is no such program, they pass.
+    Queue {
+        number: u16,
+        /// How this kernel is told to.
+        by: Queueing,
+    },
+    /// They are answered with a reset.
+    Reset,
+    /// They vanish; the peer tries again after a second.
+    Drop,
+}
+
+/// The two ways to tell a kernel to queue; which of them it knows depends on how it was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queueing {
+    /// The `queue` expression (`CONFIG_NFT_QUEUE`).
+    Native,
+    /// The NFQUEUE target of iptables, by way of `nft_compat`: what iptables-nft sends.
+    Target,
+}
+
+/// Rules in force. They are gone when this is dropped, and when the process ends.
+#[derive(Debug)]
+pub(crate) struct Table {
+    _owner: Socket,
+}
+
+impl Table {
+    /// Puts rules in force in the network namespace of the calling thread, all or none.
+    ///
+    /// Fails with `EPERM` without `CAP_NET_ADMIN`, and with other errors where the kernel lacks something: `nf_tables`
+    /// itself, an owner for tables, or an expression of the rules.
+    pub(crate) fn install(rules: &[(Match, Verdict)]) -> Result<Self> {
+        let mut socket = Socket::open(NETFILTER)?;
+        let (batch, last) = batch(&new_name(), rules);
+        socket.acknowledged(batch.as_bytes(), last)?;
+        Ok(Self { _owner: socket })
+    }
+}
+
+/// A name that nobody else has: others of us may be at work, also in other PID namespaces.
+fn new_name() -> String {
+    let now = clock_gettime(ClockId::Boottime);
+    format!("gracefully-{}-{:x}{:08x}", std::process::id(), now.tv_sec, now.tv_nsec)
+}
+
+fn batch(table: &str, rules: &[(Match, Verdict)]) -> (Writer, u32) {
+    let mut batch = Writer::default();
+    let mut sequence = 0;
+    let mut message = |batch: &mut Writer, kind: u16, flags: u16, fill: &dyn Fn(&mut Writer)| {
+        sequence += 1;
+        // What begins and ends a batch is for the whole subsystem; everything else is for a family.
+        let (family, subsystem) = if BATCH.contains(&kind) { (0, 10_u16) } else { (INET, 0) };
+        batch.message(kind, REQUEST | flags, sequence, |message| {
+            // `struct nfgenmsg`
+            message.put(&[family, 0]);
+            message.put(&subsystem.to_be_bytes());
+            fill(message);
+        });
+        sequence
+    };
+
+    let mut last = message(&mut batch, BATCH[0], 0, &|_| {});
+    last = last.max(message(&mut batch, NEW_TABLE, CREATE | ACK, &|to| {
+        string(to, 1, table);
+        number(to, 2, OWNER);
+    }));
+    for hook in Hook::ALL.into_iter().filter(|hook| rules.iter().any(|(to, _)| to.hook == *hook)) {
+        last = message(&mut batch, NEW_CHAIN, CREATE | ACK, &|to| {
+            string(to, 1, table);
+            string(to, 3, hook.name());
+            to.nested(4, |to| {
+                number(to, 1, hook.number());
+                number(to, 2, PRIORITY.cast_unsigned());
+            });
+            string(to, 7, "filter");
+        });
+    }
+    for (which, verdict) in rules {
+        last = message(&mut batch, NEW_RULE, CREATE | APPEND | ACK, &|to| {
+            string(to, 1, table);
+            string(to, 2, which.hook.name());
+            to.nested(4, |to| {
+                which.write(to);
+                verdict.write(to);
+            });
+        });
+    }
+    message(&mut batch, BATCH[1], 0, &|_| {});
+    (batch, last)
+}
+
+impl Match {
+    fn write(self, to: &mut Writer) {
+        // A packet of TCP …
+        meta(to, Meta::TransportProtocol);
+        compare(to, &[6]);
+        // … for this port, at offset 2 of its header …
+        payload(to, Header::Transport, 2, 2);
+        compare(to, &self.port.to_be_bytes());
+        // … that asks for a connection: SYN without FIN, RST and ACK, in byte 13 (RFC 9293, section 3.1).
+        payload(to, Header::Transport, 13, 1);
+        bitwise_and(to, 0b0001_0111);
+        compare(to, &[0b0000_0010]);
+        match self.to {
+            Destination::Local => {
+                destination_type(to);
+                // `RTN_LOCAL` of `include/uapi/linux/rtnetlink.h`
+                compare(to, &2_u32.to_ne_bytes());
+            }
+            // Offsets of the destination: RFC 791, section 3.1; RFC 8200, section 3.
+            Destination::Address(IpAddr::V4(address)) => {
+                meta(to, Meta::NetworkProtocol);
+                compare(to, &[2]);
+                payload(to, Header::Network, 16, 4);
+                compare(to, &address.octets());
+            }
+            Destination::Address(IpAddr::V6(address)) => {
+                meta(to, Meta::NetworkProtocol);
+                compare(to, &[10]);
+                payload(to, Header::Network, 24, 16);
+                compare(to, &address.octets());
+            }
+        }
+        // What goes to ourselves by the loopback interface arrives, too, and meets the rule there.
+        if self.hook == Hook::Output {
+            meta(to, Meta::OutputInterfaceType);
+            // `ARPHRD_LOOPBACK`
+            compare_not(to, &772_u16.to_ne_bytes());
+        }
+    }
+}
+
+impl Verdict {
+    fn write(self, to: &mut Writer) {
+        match self {
+            Self::Queue { number, by: Queueing::Native } => expression(to, "queue", |to| {
+                to.attribute(1, |to| to.put(&number.to_be_bytes()));
+                to.attribute(2, |to| to.put(&1_u16.to_be_bytes()));
+                // `NFT_QUEUE_FLAG_BYPASS`
+                to.attribute(3, |to| to.put(&1_u16.to_be_bytes()));
+            }),
+            Self::Queue { number, by: Queueing::Target } => expression(to, "target", |to| {
+                string(to, 1, "NFQUEUE");
+                // The revision with flags: `struct xt_NFQ_info_v3`, filled up to a multiple of 8 (XT_ALIGN).
+                self::number(to, 2, 3);
+                to.attribute(3, |to| {
+                    for field in [number, 1, 1, 0] {
+                        to.put(&field.to_ne_bytes());
+                    }
+                });
+            }),
+            Self::Reset => expression(to, "reject", |to| {
+                // `NFT_REJECT_TCP_RST`
+                number(to, 1, 1);
+                to.attribute(2, |to| to.put(&[0]));
+            }),
+            Self::Drop => expression(to, "immediate", |to| {
+                // Register 0 is the verdict; `NF_DROP` is zero.
+                number(to, 1, 0);
+                to.nested(2, |to| to.nested(2, |to| number(to, 1, 0)));
+            }),
+        }
+    }
+}
+
+/// What is known about a packet besides its bytes.
+#[derive(Clone, Copy)]
+enum Meta {
+    /// `NFT_META_OIFTYPE`: the kind of interface by which it leaves.
+    OutputInterfaceType = 9,
+    /// `NFT_META_NFPROTO`
+    NetworkProtocol = 15,
+    /// `NFT_META_L4PROTO`
+    TransportProtocol = 16,
+}
+
+/// The headers of a packet: `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
+#[derive(Clone, Copy)]
+enum Header {
+    Network = 1,
+    Transport = 2,
+}
+
+/// The register that every expression of ours uses (`NFT_REG_1`).
+const REGISTER: u32 = 1;
+
+fn meta(to: &mut Writer, key: Meta) {
+    expression(to, "meta", |to| {
+        number(to, 1, REGISTER);
+        number(to, 2, key as u32);
+    });
+}
+
+fn payload(to: &mut Writer, header: Header, offset: u32, length: u32) {
+    expression(to, "payload", |to| {
+        number(to, 1, REGISTER);
+        number(to, 2, header as u32);
+        number(to, 3, offset);
+        number(to, 4, length);
+    });
+}
+
+/// Whose the destination is, as the routing table says.
+fn destination_type(to: &mut Writer) {
+    expression(to, "fib", |to| {
+        number(to, 1, REGISTER);
+        // `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR`
+        number(to, 2, 3);
+        number(to, 3, 2);
+    });
+}
+
+fn bitwise_and(to: &mut Writer, mask: u8) {
+    expression(to, "bitwise", |to| {
+        number(to, 1, REGISTER);
+        number(to, 2, REGISTER);
+        number(to, 3, 1);
+        to.nested(4, |to| to.attribute(1, |to| to.put(&[mask])));
+        to.nested(5, |to| to.attribute(1, |to| to.put(&[0])));
+    });
+}
+
+fn compare(to: &mut Writer, with: &[u8]) {
+    comparison(to, 0, with);
+}
+
+fn compare_not(to: &mut Writer, with: &[u8]) {
+    comparison(to, 1, with);
+}
+
+/// `NFT_CMP_EQ` is 0, `NFT_CMP_NEQ` is 1.
+fn comparison(to: &mut Writer, operation: u32, with: &[u8]) {
+    expression(to, "cmp", |to| {
+        number(to, 1, REGISTER);
+        number(to, 2, operation);
+        to.nested(3, |to| to.attribute(1, |to| to.put(with)));
+    });
+}
+
+fn expression(to: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
+    to.nested(1, |to| {
+        string(to, 1, name);
+        to.nested(2, data);
+    });
+}
+
+fn string(to: &mut Writer, kind: u16, text: &str) {
+    let text = CString::new(text).expect("our names have no zero byte");
+    to.attribute(kind, |to| to.put(text.as_bytes_with_nul()));
+}
+
+/// Netfilter's numbers are big-endian.
+fn number(to: &mut Writer, kind: u16, number: u32) {
+    to.attribute(kind, |to| to.put(&number.to_be_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::in_new_netns;
+    use std::io::ErrorKind;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::time::Duration;
+
+    fn to(hook: Hook, to: Destination, address: SocketAddr) -> Match {
+        Match { hook, to, port: address.port() }
+    }
+
+    /// What a client sees.
+    fn connect(address: SocketAddr) -> Option<ErrorKind> {
+        TcpStream::connect_timeout(&address, Duration::from_millis(100)).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn rules_meet_their_port_and_nothing_else_and_go_with_us() {
+        in_new_netns(|| {
+            for address in ["127.0.0.1:0", "[::1]:0"] {
+                let (one, other) = (TcpListener::bind(address).unwrap(), TcpListener::bind(address).unwrap());
+                let (one, other) = (one.local_addr().unwrap(), other.local_addr().unwrap());
+                let before = TcpStream::connect(one);
+                for (verdict, seen) in
+                    [(Verdict::Reset, ErrorKind::ConnectionRefused), (Verdict::Drop, ErrorKind::TimedOut)]
+                {
+                    for destination in [Destination::Local, Destination::Address(one.ip())] {
+                        let table =
+                            Table::install(&[(to(Hook::Prerouting, destination, one), verdict)]).unwrap();
+                        assert_eq!(connect(one), Some(seen), "{destination:?} {verdict:?}");
+                        assert_eq!(connect(other), None);
+                        drop(table);
+                        assert_eq!(connect(one), None);
+                    }
+                }
+                drop(before);
+            }
+        });
+    }
+
+    #[test]
+    fn rules_for_an_address_spare_others() {
+        in_new_netns(|| {
+            let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let (meant, other) =
+                (SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port)));
+            let rule = to(Hook::Prerouting, Destination::Address(meant.ip()), meant);
+            let _table = Table::install(&[(rule, Verdict::Reset)]).unwrap();
+            assert_eq!(connect(meant), Some(ErrorKind::ConnectionRefused));
+            assert_eq!(connect(other), None);
+        });
+    }
+
+    #[test]
+    fn what_goes_to_ourselves_meets_its_rule_once() {
+        in_new_netns(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let rule = to(Hook::Output, Destination::Local, address);
+            let _table = Table::install(&[(rule, Verdict::Drop)]).unwrap();
+            assert_eq!(connect(address), None, "it leaves by the loopback interface");
+        });
+    }
+
+    #[test]
+    fn two_of_us_do_not_disturb_each_other() {
+        in_new_netns(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let rule = to(Hook::Prerouting, Destination::Local, address);
+            let first = Table::install(&[(rule, Verdict::Reset)]).unwrap();
+            let second = Table::install(&[(rule, Verdict::Reset)]).unwrap();
+            drop(first);
+            assert_eq!(connect(address), Some(ErrorKind::ConnectionRefused));
+            drop(second);
+            assert_eq!(connect(address), None);
+        });
+    }
+
+    #[test]
+    fn a_rule_that_the_kernel_refuses_leaves_nothing() {
+        in_new_netns(|| {
+            let queue = |by| Verdict::Queue { number: 7, by };
+            let rule = Match { hook: Hook::Prerouting, to: Destination::Local, port: 80 };
+            let tried = [Queueing::Native, Queueing::Target].map(|by| Table::install(&[(rule, queue(by))]));
+            assert!(tried.iter().any(Result::is_ok), "{tried:?}");
+            for refused in tried.iter().filter_map(|tried| tried.as_ref().err()) {
+                assert_eq!(*refused, rustix::io::Errno::NOENT);
+            }
+        });
+    }
+}

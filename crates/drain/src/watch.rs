@@ -1,0 +1,425 @@
+//! Watching the connections of a program: one look after the other, each a dump of the kernel's socket table.
+//!
+//! Connections are looked at where the program is, in its own network namespace. Docker's userland proxy makes a second
+//! place: it accepts a client's connection on the host and opens another one to the container, so an answer that has left
+//! the program may still be in the proxy, and a client that the proxy has accepted may not have reached the program.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use gracefully_core::traffic::Why;
+use gracefully_linux::connection::{Activity, Connection};
+use gracefully_linux::netns::NetNs;
+use gracefully_linux::sock_diag::{SockDiag, State, States, TcpSocket, Which};
+use gracefully_linux::tcp_table;
+use rustix::io::Result;
+
+use crate::freeze::Course;
+use crate::judge::After;
+use crate::owners::Owners;
+use crate::target::Target;
+
+/// How often listeners that come and go are looked for.
+const LISTENERS: Duration = Duration::from_millis(100);
+
+/// Where Docker's DNS server listens, in the namespace of a container but not of it.
+const DOCKERS_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+
+/// All places at which connections of the target are.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// Where the program is.
+    pub(crate) inside: Place,
+    /// Where the proxy of its engine is, if there may be one.
+    pub(crate) outside: Option<Place>,
+    /// Whether the program is in our network namespace.
+    pub(crate) shares_ours: bool,
+}
+
+/// What one look showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// Connections with a request under way, those that were not accepted included.
+    pub(crate) busy: u32,
+    /// Connections without.
+    pub(crate) idle: u32,
+    /// Connections that were not there at the look before.
+    pub(crate) new: u32,
+    /// Connections on which a request was under way at the look before, and is no longer.
+    pub(crate) settled: u32,
+}
+
+impl Watch {
+    /// Begins to watch.
+    ///
+    /// Fails with `EPERM` or `EACCES` if we may not look into the program's network namespace, with `ENOENT` if it is gone.
+    pub(crate) fn begin(target: &Target, now: Duration) -> Result<Self> {
+        let there = NetNs::of(target.main)?;
+        let shares_ours = there == NetNs::ours()?;
+        let inside = there.inside(|| Place::of_program(target.main, shares_ours, now))??;
+        let mut ports: Vec<u16> = target.published.iter().map(|published| published.outside.port()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let outside =
+            if ports.is_empty() || shares_ours { None } else { Some(Place::of_proxy(target, ports)?) };
+        Ok(Self { inside, outside, shares_ours })
+    }
+
+    /// How many connections the program can accept now.
+    pub(crate) fn room(&mut self, now: Duration) -> Result<u32> {
+        self.inside.look(now)?;
+        Ok(self.inside.room)
+    }
+
+    /// Connections that ended between the last look and the one before, in the middle of a request.
+    pub(crate) fn ended(&self) -> Vec<Ended> {
+        self.place_of_clients().ended.clone()
+    }
+
+    /// Connections with a request under way at the last look, as if they ended now.
+    pub(crate) fn end_now(&mut self) -> Result<Vec<Ended>> {
+        match &mut self.outside {
+            Some(outside) if !outside.connections.is_empty() => outside.end_now(),
+            _ => self.inside.end_now(),
+        }
+    }
+
+    /// Where a client's own address is seen: at the proxy, if there is one.
+    fn place_of_clients(&self) -> &Place {
+        self.outside.as_ref().filter(|outside| !outside.connections.is_empty()).unwrap_or(&self.inside)
+    }
+
+    /// Looks once.
+    pub(crate) fn look(&mut self, now: Duration) -> Result<Look> {
+        let inside = self.inside.look(now)?;
+        let Some(outside) = &mut self.outside else { return Ok(inside) };
+        let outside = outside.look(now)?;
+        // A request by way of the proxy is under way at both places.
+        Ok(Look { busy: inside.busy.max(outside.busy), new: inside.new.max(outside.new), ..inside })
+    }
+}
+
+/// One place with connections.
+#[derive(Debug)]
+pub(crate) struct Place {
+    connections: HashMap<u64, Watched>,
+    diag: SockDiag,
+    ports: Vec<u16>,
+    whose: Whose,
+    /// Connections that were not accepted, by the listeners' own count, and how many more they can take.
+    waiting: u32,
+    room: u32,
+    look: u64,
+    /// The first look tells nothing about what is new.
+    seen_before: bool,
+    /// Connections that ended since the look before while a request was under way on them.
+    ended: Vec<Ended>,
+}
+
+/// A connection that ended while a request was under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) watched: Watched,
+    pub(crate) why: Why,
+    pub(crate) after: After,
+}
+
+/// Whose sockets count.
+#[derive(Debug)]
+enum Whose {
+    /// The program's.
+    Programs(Box<Programs>),
+    /// Everything that comes to these addresses.
+    At(Vec<SocketAddr>),
+}
+
+/// The sockets of a program.
+#[derive(Debug)]
+struct Programs {
+    owners: Owners,
+    listeners: SockDiag,
+    /// When to look for new listeners.
+    due: Duration,
+    /// Ports at which somebody else listens, too.
+    shared: Vec<u16>,
+    /// Everything in this network namespace is taken for the program's: we may not look into its files, and the namespace
+    /// is not ours.
+    alone: bool,
+}
+
+/// A connection since it was first seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    pub(crate) connection: Connection,
+    pub(crate) activity: Activity,
+    pub(crate) course: Course,
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) cookie: u64,
+    pub(crate) inode: u64,
+    /// Segments dropped by the kernel.
+    pub(crate) dropped: u32,
+    pub(crate) retransmits: u8,
+    pub(crate) since: Duration,
+    /// As it was known at the look before, and what has changed since.
+    before: Connection,
+    after: After,
+    ours: bool,
+    look: u64,
+}
+
+impl Place {
+    /// The sockets of a program, in the network namespace of the calling thread.
+    fn of_program(main: u32, shares_ours: bool, now: Duration) -> Result<Self> {
+        let owners = Owners::of(main);
+        let alone = !shares_ours && owners.are_hidden();
+        let listeners = SockDiag::open(Which { states: States::LISTENING, ports: &[] })?;
+        let programs = Programs { owners, listeners, due: now, shared: Vec::new(), alone };
+        let mut place = Self::new(Vec::new(), Whose::Programs(Box::new(programs)))?;
+        place.find_listeners(now)?;
+        Ok(place)
+    }
+
+    fn of_proxy(target: &Target, ports: Vec<u16>) -> Result<Self> {
+        Self::new(ports, Whose::At(target.published.iter().map(|published| published.outside).collect()))
+    }
+
+    fn new(ports: Vec<u16>, whose: Whose) -> Result<Self> {
+        Ok(Self {
+            connections: HashMap::new(),
+            diag: SockDiag::open(Which { states: States::LIVE, ports: &ports })?,
+            ports,
+            whose,
+            waiting: 0,
+            room: 0,
+            look: 0,
+            seen_before: false,
+            ended: Vec::new(),
+        })
+    }
+
+    /// The ports at which the program listens, in order.
+    pub(crate) fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// The listening sockets of the program: inode and cookie.
+    pub(crate) fn listeners(&mut self) -> Result<Vec<(u64, u64)>> {
+        let Whose::Programs(programs) = &mut self.whose else { return Ok(Vec::new()) };
+        let Programs { owners, listeners, .. } = &mut **programs;
+        let mut found = Vec::new();
+        listeners.dump(|socket| {
+            if owners.have(socket.inode) {
+                found.push((socket.inode, socket.cookie));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// As [`Watch::end_now`].
+    fn end_now(&mut self) -> Result<Vec<Ended>> {
+        let mut after = HashMap::new();
+        self.diag.dump(|socket| {
+            after.insert(socket.cookie, *socket);
+        })?;
+        let ended = self.connections.values().filter_map(|watched| {
+            let after = after.get(&watched.cookie).map(|socket| After::of(&watched.connection, socket));
+            watched.end(watched.connection, after.unwrap_or(After::Gone))
+        });
+        Ok(ended.collect())
+    }
+
+    /// All connections that were there at the last look, to act on, with what tells where the program has them open.
+    pub(crate) fn parts(&mut self) -> (impl Iterator<Item = &mut Watched>, Option<&mut Owners>) {
+        let owners = match &mut self.whose {
+            Whose::Programs(programs) => Some(&mut programs.owners),
+            Whose::At(_) => None,
+        };
+        (self.connections.values_mut().filter(|watched| watched.ours), owners)
+    }
+
+    /// Looks at all listeners anew, where that is due.
+    fn find_listeners(&mut self, now: Duration) -> Result<()> {
+        let Whose::Programs(programs) = &mut self.whose else { return Ok(()) };
+        if now < programs.due {
+            return Ok(());
+        }
+        programs.due = now + LISTENERS;
+        let ports = programs.listening()?;
+        if ports != self.ports {
+            self.diag.ask_about(Which { states: States::LIVE, ports: &ports });
+            self.ports = ports;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, now: Duration) -> Result<Look> {
+        self.find_listeners(now)?;
+        self.look += 1;
+        (self.waiting, self.room) = (0, 0);
+        let mut look = Look::default();
+        if !self.ports.is_empty() {
+            let Self { connections, diag, ports, whose, waiting, room, .. } = self;
+            diag.dump(|socket| {
+                if ports.binary_search(&socket.local.port()).is_err() {
+                    return;
+                }
+                if socket.state == State::Listen {
+                    if whose.listens(socket) {
+                        *waiting += socket.receive_queue;
+                        // The kernel takes one more than the backlog says (`sk_acceptq_is_full`).
+                        *room += (socket.send_queue + 1).saturating_sub(socket.receive_queue);
+                    }
+                    return;
+                }
+                match connections.entry(socket.cookie) {
+                    Entry::Occupied(mut watched) => watched.get_mut().look(socket, whose, now, self.look),
+                    Entry::Vacant(place) => {
+                        let watched = place.insert(Watched::new(socket, whose, now, self.look));
+                        look.new += u32::from(self.seen_before && watched.ours);
+                    }
+                }
+            })?;
+        }
+        self.seen_before = true;
+        self.ended.clear();
+        let Self { connections, ended, .. } = self;
+        connections.retain(|_, watched| {
+            let is_there = watched.look == self.look;
+            if !is_there {
+                ended.extend(watched.end(watched.connection, After::Gone));
+            }
+            is_there
+        });
+        self.ask_the_kernel(now);
+        for watched in self.connections.values_mut().filter(|watched| watched.ours) {
+            let was_busy = watched.why_busy().is_some();
+            let activity = watched.connection.activity(now);
+            match activity {
+                Activity::Busy(_) => look.busy += 1,
+                Activity::Idle => look.idle += 1,
+                Activity::Closing => self.ended.extend(watched.end(watched.before, watched.after)),
+                Activity::Listening(_) => {}
+            }
+            look.settled += u32::from(was_busy && activity == Activity::Idle);
+            watched.activity = activity;
+        }
+        // The listener counts those that the program has not accepted; so do we, but not all were shown to us.
+        look.busy = look.busy.max(self.waiting);
+        Ok(look)
+    }
+
+    /// Where it is unclear who sent last, the kernel's own idea may help.
+    fn ask_the_kernel(&mut self, now: Duration) {
+        let Whose::Programs(programs) = &self.whose else { return };
+        let unclear = |watched: &Watched| watched.ours && watched.connection.wants_evidence(now);
+        if !self.connections.values().any(unclear) {
+            return;
+        }
+        let Some(rows) = tcp_table::established(programs.owners.main()) else { return };
+        let interactive: HashMap<u64, bool> = rows.iter().map(|row| (row.inode, row.interactive)).collect();
+        for watched in self.connections.values_mut().filter(|watched| unclear(watched)) {
+            if let Some(interactive) = interactive.get(&watched.inode) {
+                watched.connection.is_interactive(*interactive);
+            }
+        }
+    }
+}
+
+impl Programs {
+    /// The ports at which the program listens now, in order.
+    fn listening(&mut self) -> Result<Vec<u16>> {
+        let Self { owners, listeners, alone, .. } = self;
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        // Since we looked at its files, the program may have opened others.
+        owners.refresh();
+        listeners.dump(|socket| {
+            let is_ours = if *alone { socket.local.ip() != DOCKERS_DNS } else { owners.have(socket.inode) };
+            if is_ours { &mut ours } else { &mut others }.push(socket.local.port());
+        })?;
+        ours.sort_unstable();
+        ours.dedup();
+        others.retain(|port| ours.contains(port));
+        self.shared = others;
+        Ok(ours)
+    }
+}
+
+impl Whose {
+    fn listens(&self, socket: &TcpSocket) -> bool {
+        match self {
+            Self::Programs(programs) => programs.alone || programs.owners.have(socket.inode),
+            Self::At(addresses) => at(addresses, socket.local),
+        }
+    }
+
+    fn owns(&self, socket: &TcpSocket) -> bool {
+        match self {
+            // Whose it will be, where several listen, shows when it is accepted.
+            Self::Programs(programs) => {
+                programs.alone
+                    || !programs.shared.contains(&socket.local.port())
+                    || programs.owners.have(socket.inode)
+            }
+            Self::At(addresses) => at(addresses, socket.local),
+        }
+    }
+}
+
+fn at(addresses: &[SocketAddr], local: SocketAddr) -> bool {
+    addresses.iter().any(|address| {
+        address.port() == local.port() && (address.ip().is_unspecified() || address.ip() == local.ip())
+    })
+}
+
+impl Watched {
+    fn new(socket: &TcpSocket, whose: &Whose, now: Duration, look: u64) -> Self {
+        let connection = Connection::new(socket, now);
+        Self {
+            connection,
+            before: connection,
+            after: After::of(&connection, socket),
+            activity: Activity::Closing,
+            course: Course::default(),
+            local: socket.local,
+            peer: socket.peer,
+            cookie: socket.cookie,
+            inode: socket.inode,
+            dropped: socket.dropped,
+            retransmits: socket.retransmits,
+            since: now,
+            ours: whose.owns(socket),
+            look,
+        }
+    }
+
+    fn look(&mut self, socket: &TcpSocket, whose: &Whose, now: Duration, look: u64) {
+        self.before = self.connection;
+        self.after = After::of(&self.before, socket);
+        self.connection.look(socket, now);
+        // It may have been accepted, and by whom may not have been known.
+        if self.inode != socket.inode || !self.ours {
+            self.inode = socket.inode;
+            self.ours = whose.owns(socket);
+        }
+        self.dropped = socket.dropped;
+        self.retransmits = socket.retransmits;
+        self.look = look;
+    }
+
+    /// Its end, if it was busy and we have not closed it.
+    fn end(&self, before: Connection, after: After) -> Option<Ended> {
+        let why = self.why_busy().filter(|_| self.ours && !matches!(self.course, Course::Closed { .. }))?;
+        Some(Ended { watched: Self { connection: before, ..*self }, why, after })
+    }
+
+    /// Why it was busy at the last look, if it was.
+    pub(crate) fn why_busy(&self) -> Option<Why> {
+        match self.activity {
+            Activity::Busy(why) => Some(why),
+            Activity::Idle | Activity::Closing | Activity::Listening(_) => None,
+        }
+    }
+}
