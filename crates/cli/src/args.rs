@@ -9,10 +9,13 @@
     reason = "the comments are help texts, where brackets mean optional"
 )]
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args as Flags, Parser, Subcommand, ValueEnum};
-use gracefully_core::policy::Timeout;
+use gracefully_core::plan::NewConnections;
+use gracefully_core::policy::{Timeout, Within};
 
 use crate::values;
 
@@ -245,6 +248,18 @@ pub(crate) struct Restarting {
     #[command(flatten)]
     pub(crate) how: How,
 
+    /// How long the program may take until it listens again, and is healthy if it has a health check [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = values::time, help_heading = CONNECTIONS)]
+    pub(crate) ready_timeout: Option<Duration>,
+
+    /// Restart only so many at once, and no more after one that did not come up [default: 50]
+    #[arg(long, value_name = "NUMBER", value_parser = values::at_once)]
+    pub(crate) rolling: Option<NonZeroUsize>,
+
+    /// Only print who would get which signal, when, and what to expect; restart nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
     #[command(flatten)]
     pub(crate) told: Told,
 
@@ -267,7 +282,31 @@ pub(crate) struct How {
     /// Deprecated: --timeout
     #[arg(long, hide = true, allow_hyphen_values = true, value_parser = values::timeout)]
     pub(crate) time: Option<Timeout>,
+
+    /// Keep serving until traffic has stopped coming, for at most this long, or auto: as long as the timeout allows
+    /// [default: 0]
+    #[arg(long, value_name = "TIME|auto", value_parser = values::within, help_heading = CONNECTIONS)]
+    pub(crate) settle: Option<Within>,
+
+    /// Finish the requests that are under way, for at most this long, or auto: as long as the timeout allows
+    /// [default: auto]
+    #[arg(long, value_name = "TIME|auto", value_parser = values::within, help_heading = CONNECTIONS)]
+    pub(crate) drain: Option<Within>,
+
+    /// Do not wait for requests that are under way
+    #[arg(long, help_heading = CONNECTIONS)]
+    pub(crate) no_drain: bool,
+
+    /// What happens to new connections meanwhile: hold, refuse or serve [default: refuse; a restart holds them]
+    #[arg(long, value_name = "WHAT", value_parser = values::new_connections, help_heading = CONNECTIONS)]
+    pub(crate) new: Option<NewConnections>,
+
+    /// Wait for the timeout also if the program is drained and its stop signal provably reaches nobody
+    #[arg(long, help_heading = CONNECTIONS)]
+    pub(crate) full_timeout: bool,
 }
+
+const CONNECTIONS: &str = "Connections";
 
 /// What the caller wants to hear.
 #[derive(Debug, Default, Flags)]

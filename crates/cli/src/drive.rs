@@ -4,6 +4,10 @@
 //! [`Event`]), and the loop waits for whatever comes first: a job, a further order of the caller, the next deadline.
 //! The client uses it for docker and for plain processes, the local engine's monitor for its container.
 //!
+//! Connections are looked after by a thread of [`gracefully_drain`], which tells what it sees ([`traffic`]). When the program has
+//! ended, that thread judges first which requests were cut; then the sequence hears of the end. When it is started again,
+//! the restart is complete when it listens wherever it listened before, and is healthy if it has a health check.
+//!
 //! Two looks at the processes make the diagnosis: one before the stop signal, because afterwards there may be nobody
 //! left to look at; and one shortly before time runs out, because an engine kills by itself at that moment.
 
@@ -13,15 +17,22 @@ use futures_util::StreamExt;
 use futures_util::future::{self, BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use gracefully_core::diagnosis::{self, Code, Finding};
-use gracefully_core::event::{Action, Event, Progress};
+use gracefully_core::event::{Action, Event, ExitStatus, Progress};
+use gracefully_core::exit::SIGNAL_BASE;
 use gracefully_core::plan::{Plan, Work};
-use gracefully_core::policy::{Policy, Then, Timeout};
+use gracefully_core::policy::{Policy, Request, Settings, Then, Timeout};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::sequence::Sequence;
-use gracefully_engine::{Error, Instance, Terminate};
+use gracefully_core::traffic::Traffic as Seen;
+use gracefully_drain::{Drain, Limit, Notice};
+use gracefully_engine::{Error, Instance, Running, Terminate};
 use gracefully_linux::{connections, family};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use self::traffic::Traffic;
+
+mod traffic;
 
 /// How long before the end of the budget the second look is taken.
 const LOOK_BEFORE_KILL: Duration = Duration::from_millis(100);
@@ -30,12 +41,12 @@ const LOOK_BEFORE_KILL: Duration = Duration::from_millis(100);
 /// the streams and then releases the network.
 const ENGINE_RETURN: Duration = Duration::from_secs(10);
 
-/// How long a restarted program may take until its engine says that it runs.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How often a restarted program is asked whether it is healthy, or has ended again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The plan of a stop without registries and without a drain.
-pub(crate) fn plan(policy: Policy) -> Plan {
-    Plan::new(policy, Work { ready: READY_WITHIN, ..Work::default() })
+/// The plan of a stop without registries.
+pub(crate) fn plan(request: &Request, settings: &Settings) -> Plan {
+    Plan::new(Policy::resolve(request, settings), Work::of(request))
 }
 
 /// What is to be stopped, and how.
@@ -77,6 +88,8 @@ pub(crate) async fn walk(
         jobs: FuturesUnordered::new(),
         terminating: None,
         kill_at: None,
+        traffic: Traffic::new(),
+        ended: None,
         findings: Vec::new(),
         last_look: Vec::new(),
         told_steps: 0,
@@ -88,7 +101,8 @@ pub(crate) async fn walk(
     let conclusion = walk.sequence.conclusion().expect("the sequence is done");
     let mut findings = walk.findings_for(conclusion.verdict);
     findings.extend(instance.findings());
-    Report::new(target, requested_at, &policy, conclusion, findings)
+    let connections = walk.traffic.finish().await;
+    Report::new(target, requested_at, &policy, conclusion, findings).with_connections(connections)
 }
 
 struct Walk<'a> {
@@ -100,6 +114,9 @@ struct Walk<'a> {
     terminating: Option<BoxFuture<'a, Result<(), Error>>>,
     /// When the engine was told to kill by itself.
     kill_at: Option<Duration>,
+    traffic: Traffic,
+    /// How it ended, while its connections are being judged.
+    ended: Option<ExitStatus>,
     findings: Vec<Finding>,
     /// What was found shortly before time ran out; it counts only if it did.
     last_look: Vec<Finding>,
@@ -111,8 +128,12 @@ struct Walk<'a> {
 /// How a job ended.
 enum Ended {
     With(Event),
+    /// The program has ended.
+    Exited(ExitStatus),
     /// It is time for the last look.
     TimeToLook,
+    /// The engine has started it again; `None`: and it has ended again.
+    Started(Option<Running>),
 }
 
 impl Walk<'_> {
@@ -122,10 +143,10 @@ impl Walk<'_> {
         // with a restart of its own is asked for the next exit before there can be one.
         self.jobs.push(
             async move {
-                Ended::With(match instance.exited().await {
-                    Ok(status) => Event::MainExited(status),
-                    Err(error) => Event::EngineLost(chain(&error)),
-                })
+                match instance.exited().await {
+                    Ok(status) => Ended::Exited(status),
+                    Err(error) => Ended::With(Event::EngineLost(chain(&error))),
+                }
             }
             .boxed(),
         );
@@ -138,8 +159,11 @@ impl Walk<'_> {
             tokio::select! {
                 Some(ended) = self.jobs.next() => match ended {
                     Ended::With(event) => self.tell(event),
+                    Ended::Exited(status) => self.on_exited(status),
                     Ended::TimeToLook => self.look_again(),
+                    Ended::Started(running) => self.on_started(running),
                 },
+                notice = self.traffic.notice() => self.on_notice(notice),
                 Some(result) = returned(&mut self.terminating) => {
                     self.terminating = None;
                     self.on_terminate_returned(result);
@@ -174,30 +198,103 @@ impl Walk<'_> {
         while let Some(action) = self.sequence.next_action() {
             self.tell_onlooker();
             match action {
-                Action::Signal { signal: _, kill_at } => self.terminate(kill_at),
+                Action::Signal { .. } => self.terminate(),
                 // Nothing in this process buffers the program's data; its own files are its own affair.
                 Action::Flush { .. } => {
                     self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed());
                 }
                 Action::Kill => self.kill(),
                 Action::Start => self.start(),
+                Action::Observe => self.with_traffic(Drain::observe),
+                Action::Hold => {
+                    let at_most = self.gate_at_most();
+                    self.with_traffic(|drain| drain.hold(at_most));
+                }
+                Action::Refuse => {
+                    let at_most = self.gate_at_most();
+                    self.with_traffic(|drain| drain.refuse(at_most));
+                }
+                Action::Release => {
+                    if let Some(drain) = self.traffic.active() {
+                        drain.release();
+                    }
+                }
                 Action::Done => done = true,
-                Action::Deregister
-                | Action::Reregister
-                | Action::Observe
-                | Action::Hold
-                | Action::Refuse
-                | Action::Release
-                | Action::Sweep(_) => unreachable!("{action:?} is in no plan that this program makes"),
+                Action::Deregister | Action::Reregister | Action::Sweep(_) => {
+                    unreachable!("{action:?} is in no plan that this program makes")
+                }
             }
         }
         self.tell_onlooker();
         done
     }
 
-    fn terminate(&mut self, kill_at: Option<Duration>) {
+    /// Does something about the connections; where nothing can be done, says so once.
+    fn with_traffic(&mut self, act: impl FnOnce(&Drain)) {
+        match self.traffic.begin(self.instance.main_pid(), self.instance.network()) {
+            Ok(drain) => act(drain),
+            Err(limit) => {
+                if let Some(limit) = limit {
+                    self.notice_limit(limit);
+                }
+                self.tell(Event::ConnectionsHidden);
+            }
+        }
+    }
+
+    /// How long new connections may be kept from the program, whatever becomes of us.
+    fn gate_at_most(&self) -> Duration {
+        let plan = self.sequence.plan();
+        let ready = match plan.policy.then {
+            Then::Stay => Duration::ZERO,
+            Then::Start => plan.work.ready,
+        };
+        let left = self.sequence.kill_at().map(|at| at.saturating_sub(self.epoch.elapsed()));
+        left.map_or(Duration::MAX, |left| left + ENGINE_RETURN + ready)
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Looked(traffic) => {
+                if traffic != self.sequence.traffic() {
+                    (self.onlooker)(Progress::Traffic(traffic));
+                }
+                self.tell(Event::ConnectionsObserved(traffic));
+            }
+            Notice::Limited(limit) => self.notice_limit(limit),
+            Notice::Judged(cut) => {
+                self.tell(Event::ConnectionsObserved(Seen { in_flight: cut, new: 0 }));
+                if let Some(status) = self.ended.take() {
+                    self.tell(Event::MainExited(status));
+                }
+            }
+            Notice::Ready => self.tell(Event::Started(Ok(()))),
+            Notice::Finished(_) => {}
+        }
+    }
+
+    fn notice_limit(&mut self, limit: Limit) {
+        let finding = traffic::finding(limit);
+        (self.onlooker)(Progress::Noticed(finding.clone()));
+        self.findings.push(finding);
+    }
+
+    fn on_exited(&mut self, status: ExitStatus) {
+        let Some(drain) = self.traffic.active() else { return self.tell(Event::MainExited(status)) };
+        let killed = match status {
+            ExitStatus::Signal(_) | ExitStatus::Unknown => true,
+            // An init reports the end of its child so, and docker every end by a signal.
+            ExitStatus::Code(code) => code >= SIGNAL_BASE,
+        };
+        self.ended = Some(status);
+        drain.judge(killed);
+    }
+
+    fn terminate(&mut self) {
         let policy = self.sequence.plan().policy;
         self.look_before(policy.signal.value);
+        // By now it may be sooner than planned.
+        let kill_at = self.sequence.kill_at();
         let now = self.epoch.elapsed();
         let order =
             Terminate { policy, kill_after: kill_at.map(|at| at.saturating_sub(now)), then: policy.then };
@@ -246,13 +343,49 @@ impl Walk<'_> {
     fn start(&mut self) {
         let instance = self.instance;
         self.jobs.push(
-            async move { Ended::With(Event::Started(instance.start().await.map_err(|error| chain(&error)))) }
-                .boxed(),
+            async move {
+                match started(instance).await {
+                    Ok(running) => Ended::Started(running),
+                    Err(error) => Ended::With(Event::Started(Err(chain(&error)))),
+                }
+            }
+            .boxed(),
         );
+    }
+
+    /// It is healthy, or has no health check; but it may not listen yet.
+    fn on_started(&mut self, running: Option<Running>) {
+        let Some(running) = running else {
+            return self.tell(Event::Started(Err("it has ended again".to_owned())));
+        };
+        if let Some(finding) = traffic::moved(&self.instance.network(), &running.network) {
+            (self.onlooker)(Progress::Noticed(finding.clone()));
+            self.findings.push(finding);
+        }
+        match (self.traffic.active(), traffic::successor(&running)) {
+            (Some(drain), Some(successor)) => {
+                drain.await_listeners(successor);
+                let instance = self.instance;
+                self.jobs.push(
+                    async move {
+                        match changed(instance, running.main).await {
+                            Ok(running) => Ended::Started(running),
+                            Err(error) => Ended::With(Event::Started(Err(chain(&error)))),
+                        }
+                    }
+                    .boxed(),
+                );
+            }
+            // Nobody knows where it listened.
+            (Some(_) | None, _) => self.tell(Event::Started(Ok(()))),
+        }
     }
 
     fn look_before(&mut self, signal: gracefully_core::signal::Signal) {
         let Some(family) = self.instance.main_pid().and_then(family::family) else { return };
+        if diagnosis::reaches_nobody(signal, &family.main) {
+            self.tell(Event::Unheard);
+        }
         for finding in diagnosis::before(signal, &family) {
             (self.onlooker)(Progress::Noticed(finding.clone()));
             self.findings.push(finding);
@@ -298,6 +431,28 @@ impl Walk<'_> {
             if let Some(phase) = phase {
                 (self.onlooker)(Progress::Began(phase));
             }
+        }
+    }
+}
+
+/// Starts it again and waits until it is healthy, if it has a health check.
+async fn started(instance: &dyn Instance) -> Result<Option<Running>, Error> {
+    instance.start().await?;
+    loop {
+        match instance.running().await? {
+            Some(Running { healthy: Some(false), .. }) => sleep(ASK_AGAIN).await,
+            running => return Ok(running),
+        }
+    }
+}
+
+/// Waits until it is another process that runs, or none.
+async fn changed(instance: &dyn Instance, main: Option<u32>) -> Result<Option<Running>, Error> {
+    loop {
+        sleep(ASK_AGAIN).await;
+        match instance.running().await? {
+            Some(running) if running.main == main => {}
+            running => return Ok(running),
         }
     }
 }

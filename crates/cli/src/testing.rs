@@ -10,8 +10,8 @@ use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::Settings as Configured;
 use gracefully_core::signal::Signal;
 use gracefully_engine::{
-    Conductor, Container, Engine, Error, Instance, Kind, LogChunk, LogOptions, LogStream, Result, State,
-    Terminate,
+    Conductor, Container, Engine, Error, Instance, Kind, LogChunk, LogOptions, LogStream, Network, Result,
+    State, Terminate,
 };
 
 use crate::args::Args;
@@ -91,6 +91,7 @@ pub(crate) fn container(name: &str, state: State) -> Container {
         exit_code: Some(7),
         pid: None,
         ports: String::new(),
+        network: Network::default(),
         settings: Configured::default(),
         auto_remove: false,
         note: None,

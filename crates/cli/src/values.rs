@@ -3,9 +3,11 @@
 //! Numbers follow Go's `strconv.ParseInt` with base 0, because that is what docker's flags do: `0x10` is 16, `010` is
 //! 8. Times follow Go's `time.ParseDuration`, the form of compose files.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use gracefully_core::policy::Timeout;
+use gracefully_core::plan::NewConnections;
+use gracefully_core::policy::{Timeout, Within};
 use gracefully_engine::Restart;
 
 /// `-e NAME=VALUE`, or `-e NAME`, which takes the value of our own environment if there is one.
@@ -56,6 +58,39 @@ pub(crate) fn timeout(text: &str) -> Result<Timeout, String> {
         Ok(seconds) => Ok(Timeout::from_seconds(seconds)),
         Err(why) => duration(text).map(Timeout::After).ok_or(why),
     }
+}
+
+/// A time: seconds or a Go duration.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    match timeout(text)? {
+        Timeout::After(time) => Ok(time),
+        Timeout::Never => Err("a time is not negative".into()),
+    }
+}
+
+/// How long a phase may wait for traffic.
+pub(crate) fn within(text: &str) -> Result<Within, String> {
+    match text {
+        "auto" => Ok(Within::Budget),
+        time => self::time(time).map(Within::AtMost),
+    }
+}
+
+/// What happens to new connections.
+pub(crate) fn new_connections(text: &str) -> Result<NewConnections, String> {
+    match text {
+        "hold" => Ok(NewConnections::Hold),
+        "refuse" => Ok(NewConnections::Refuse),
+        "serve" => Ok(NewConnections::Serve),
+        _ => Err("use one of 'hold', 'refuse' or 'serve'".into()),
+    }
+}
+
+/// How many at once.
+pub(crate) fn at_once(text: &str) -> Result<NonZeroUsize, String> {
+    let number = integer(text)?;
+    let number = usize::try_from(number).ok().and_then(NonZeroUsize::new);
+    number.ok_or_else(|| "at least one".into())
 }
 
 /// A restart policy.

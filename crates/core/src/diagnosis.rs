@@ -204,6 +204,8 @@ pub enum Code {
     Uninterruptible,
     /// The processes could not be looked at.
     NotVisible,
+    /// Something about connections could not be done, or had a consequence.
+    Traffic,
     /// Something about the engine differs from what was asked.
     Engine,
     /// The log or the state could not be written.

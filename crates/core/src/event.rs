@@ -34,6 +34,10 @@ pub enum Event {
     MainExited(ExitStatus),
     /// The main process and everything it left behind are gone.
     AllExited,
+    /// The connections cannot be looked at.
+    ConnectionsHidden,
+    /// The stop signal provably reaches nobody.
+    Unheard,
     /// Somebody else sent SIGKILL: the engine at its own deadline, or another client.
     Killed,
     /// The flush ended.

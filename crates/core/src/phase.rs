@@ -81,6 +81,8 @@ pub enum Outcome {
     Late,
     /// It was cut short by a further stop request.
     Hurried,
+    /// It was cut short because the stop signal provably reaches nobody.
+    Unheard,
     /// It could not be carried out.
     Failed(String),
     /// It did not run.
@@ -100,6 +102,8 @@ pub enum Skip {
     Hurried,
     /// Every process was already gone.
     AlreadyGone,
+    /// The connections cannot be looked at.
+    NotVisible,
 }
 
 /// Durations as JSON numbers of milliseconds, to the microsecond.

@@ -13,13 +13,13 @@
 //! * `T = max(min(2 s, B/2), 3B/10)` for Terminate.
 //! * Deregister, Settle and Drain share the rest; Deregister gets at most a third of it and at most 2 s.
 //!
-//! What a phase does not use goes to the later ones.
+//! A request may give Settle and Drain less (`--drain 5s`). What a phase does not use goes to the later ones.
 
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Policy, Timeout};
+use crate::policy::{Care, Policy, Request, Then, Timeout, Within};
 
 /// How long a flush or the reaping is attempted when the budget has no time left for it.
 pub const AT_LEAST: Duration = Duration::from_millis(100);
@@ -56,6 +56,10 @@ pub struct Work {
     pub settle: Option<Settle>,
     /// Finish what is in flight, and what happens to new connections meanwhile?
     pub drain: Option<NewConnections>,
+    /// Settle and Drain together may take this long, if not less by the budget.
+    pub traffic_within: Option<Duration>,
+    /// Kill a program that is drained at once if the stop signal provably reaches nobody.
+    pub kill_unheard: bool,
     /// How long making data durable may take; zero if there is nothing to flush.
     pub flush: Duration,
     /// Who gets the signal, and who kills.
@@ -63,6 +67,41 @@ pub struct Work {
     /// How long a restarted program may take until it is ready.
     pub ready: Duration,
 }
+
+impl Work {
+    /// What a request asks for, of an engine that kills by itself.
+    pub fn of(request: &Request) -> Self {
+        let Care { settle, drain, new, full_timeout, ready } = request.care;
+        let usual = match request.then {
+            Then::Stay => NewConnections::Refuse,
+            Then::Start => NewConnections::Hold,
+        };
+        let settle = settle.map(|within| {
+            let at_most = match within {
+                Within::Budget => Duration::MAX,
+                Within::AtMost(limit) => limit,
+            };
+            Settle { quiet: QUIET.min(at_most), at_most }
+        });
+        let traffic_within = match drain {
+            Some(Within::AtMost(limit)) => {
+                Some(limit.saturating_add(settle.map_or(Duration::ZERO, |s| s.at_most)))
+            }
+            Some(Within::Budget) | None => None,
+        };
+        Self {
+            settle: settle.filter(|settle| settle.at_most > Duration::ZERO),
+            drain: drain.map(|_| new.unwrap_or(usual)),
+            traffic_within,
+            kill_unheard: drain.is_some() && !full_timeout,
+            ready,
+            ..Self::default()
+        }
+    }
+}
+
+/// Traffic has stopped when no new connection has come for so long.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How Settle ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -120,7 +159,7 @@ impl Ends {
         let Some(b) = budget.limit() else {
             return Self {
                 deregister: None,
-                traffic: None,
+                traffic: work.traffic_within,
                 main: None,
                 terminate: None,
                 kill: None,
@@ -136,7 +175,7 @@ impl Ends {
 
         let kill = b.saturating_sub(k);
         let terminate = kill.saturating_sub(f);
-        let traffic = terminate.saturating_sub(t);
+        let traffic = terminate.saturating_sub(t).min(work.traffic_within.unwrap_or(Duration::MAX));
         let deregister = (traffic / 3).min(Duration::from_secs(2));
         // The family needs time of its own after main: three tenths of what Terminate is sure to have.
         let main = match work.reach {
@@ -225,6 +264,43 @@ mod tests {
             ends(ms(10_000), &init(ms(1_000))),
             [ms(5_500) / 3, ms(5_500), ms(7_600), ms(8_500), ms(9_500), ms(10_000)]
         );
+    }
+
+    #[test]
+    fn a_request_may_give_traffic_less_time() {
+        let limited = |within, budget| {
+            let work = Work { traffic_within: Some(within), ..Work::default() };
+            Ends::new(budget, &work).traffic
+        };
+        let ten = Timeout::After(ms(10_000));
+        assert_eq!(limited(ms(3_000), ten), Some(ms(3_000)));
+        assert_eq!(limited(ms(30_000), ten), Some(ms(7_000)));
+        assert_eq!(limited(ms(3_000), Timeout::Never), Some(ms(3_000)));
+    }
+
+    #[test]
+    fn what_a_request_asks_for() {
+        let stop = Request::default();
+        let restart = Request { then: Then::Start, ..stop };
+        assert_eq!(Work::of(&stop).drain, Some(NewConnections::Refuse));
+        assert_eq!(Work::of(&restart).drain, Some(NewConnections::Hold));
+        assert_eq!((Work::of(&stop).settle, Work::of(&stop).traffic_within), (None, None));
+        assert!(Work::of(&stop).kill_unheard);
+
+        let care = Care {
+            settle: Some(Within::AtMost(ms(500))),
+            drain: Some(Within::AtMost(ms(2_000))),
+            new: Some(NewConnections::Serve),
+            full_timeout: true,
+            ready: ms(1),
+        };
+        let work = Work::of(&Request { care, ..restart });
+        assert_eq!(work.settle, Some(Settle { quiet: ms(500), at_most: ms(500) }));
+        assert_eq!((work.drain, work.traffic_within), (Some(NewConnections::Serve), Some(ms(2_500))));
+        assert_eq!((work.kill_unheard, work.ready), (false, ms(1)));
+
+        let plain = Work::of(&Request { care: Care::NONE, ..stop });
+        assert_eq!(plain, Work { ready: Care::READY, ..Work::default() });
     }
 
     #[test]

@@ -6,6 +6,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::phase::millis;
+use crate::plan::NewConnections;
 use crate::signal::Signal;
 
 /// How long a stop may take: docker's stop timeout.
@@ -107,6 +108,49 @@ pub struct Request {
     pub signal: Option<Signal>,
     /// What comes after the stop.
     pub then: Then,
+    /// What is done for its connections.
+    #[serde(default)]
+    pub care: Care,
+}
+
+/// What a stop does for the connections of the program. By default they are drained, for as long as the budget allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Care {
+    /// `--settle`: keep serving until traffic has stopped coming, for at most this long; `None`: do not wait for that.
+    pub settle: Option<Within>,
+    /// `--drain`: finish what is in flight, for at most this long; `None`: `--no-drain`.
+    pub drain: Option<Within>,
+    /// `--new`: what happens to new connections meanwhile. `None`: they are held for a restart, else refused.
+    pub new: Option<NewConnections>,
+    /// `--full-timeout`: wait for the stop timeout also if the stop signal provably reaches nobody.
+    pub full_timeout: bool,
+    /// `--ready-timeout`: how long a restarted program may take until it is ready.
+    pub ready: Duration,
+}
+
+impl Care {
+    /// As long as the default of `docker compose up --wait-timeout` would be, if it had one: most programs need far less.
+    pub const READY: Duration = Duration::from_secs(30);
+
+    /// Nothing is done for connections: docker's stop.
+    pub const NONE: Self =
+        Self { settle: None, drain: None, new: None, full_timeout: true, ready: Self::READY };
+}
+
+impl Default for Care {
+    fn default() -> Self {
+        Self { drain: Some(Within::Budget), full_timeout: false, ..Self::NONE }
+    }
+}
+
+/// How long a phase that waits for traffic may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", content = "ms", rename_all = "snake_case")]
+pub enum Within {
+    /// `auto`: what the budget has for it.
+    Budget,
+    /// This long, and no longer than the budget has for it.
+    AtMost(#[serde(with = "millis")] Duration),
 }
 
 /// What comes after the program has ended.
@@ -171,8 +215,11 @@ mod tests {
             timeout: Some(Sourced::new(Timeout::from_seconds(30), Source::Service)),
             signal: Some(Sourced::new(Signal::QUIT, Source::Container)),
         };
-        let asked =
-            Request { timeout: Some(Timeout::from_seconds(2)), signal: Some(Signal::INT), then: Then::Stay };
+        let asked = Request {
+            timeout: Some(Timeout::from_seconds(2)),
+            signal: Some(Signal::INT),
+            ..Request::default()
+        };
 
         let policy = Policy::resolve(&asked, &container);
         assert_eq!(policy.timeout, Sourced::new(Timeout::from_seconds(2), Source::Request));

@@ -13,6 +13,7 @@ use crate::event::ExitStatus;
 use crate::phase::{Step, millis};
 use crate::policy::{Policy, Sourced, Then, Timeout};
 use crate::signal::Signal;
+use crate::traffic::Connections;
 
 /// The version of [`Report`]'s JSON. It grows when a field changes its meaning or goes away; a new field does
 /// not change it.
@@ -46,6 +47,9 @@ pub struct Report {
     pub took: Duration,
     /// The phases, in the order in which they ended.
     pub steps: Vec<Step>,
+    /// What became of the connections, if they were looked at.
+    #[serde(default)]
+    pub connections: Option<Connections>,
     /// What was noticed, with what to do about it.
     pub findings: Vec<Finding>,
 }
@@ -71,8 +75,15 @@ impl Report {
             exit: conclusion.exit,
             took: conclusion.took,
             steps: conclusion.steps,
+            connections: None,
             findings,
         }
+    }
+
+    /// The same with what became of the connections.
+    #[must_use]
+    pub fn with_connections(self, connections: Option<Connections>) -> Self {
+        Self { connections, ..self }
     }
 }
 
@@ -230,7 +241,7 @@ mod tests {
         for field in json.as_object().unwrap().keys() {
             let property = &schema["properties"][field];
             assert!(property["description"].is_string(), "{field} is not described");
-            let optional = field == "exit";
+            let optional = field == "exit" || field == "connections";
             let required = schema["required"].as_array().unwrap().iter().any(|name| name == field);
             assert!(required != optional, "{field}: required {required}");
         }

@@ -30,7 +30,8 @@
 //!
 //! 1. With a budget it ends: at the latest when what survived SIGKILL is given up.
 //! 2. The stop signal is sent at most once, and only after Drain ended by a fact, its cap or a second request.
-//! 3. SIGKILL is sent at most once, and not before the deadline in force; a third request moves that to now.
+//! 3. SIGKILL is sent at most once, and not before the deadline in force; a third request moves that to now, and so does
+//!    the news that the stop signal reaches nobody, if the program is drained.
 //! 4. Flush is asked for exactly once before the end, also before a kill, unless the stop was aborted or the
 //!    engine lost.
 //! 5. A further request never prolongs anything.
@@ -65,8 +66,12 @@ pub struct Sequence {
     /// When the registries were asked, while their answer is due.
     deregistering: Option<Duration>,
     observing: bool,
+    /// The connections cannot be looked at.
+    hidden: bool,
     /// New connections are held or refused at present.
     gate_closed: bool,
+    /// Drain ended because nothing was in flight any more.
+    drained: bool,
     traffic: Traffic,
     main_exit: Option<ExitStatus>,
     all_exited: bool,
@@ -106,7 +111,9 @@ impl Sequence {
             requests: 0,
             deregistering: None,
             observing: false,
+            hidden: false,
             gate_closed: false,
+            drained: false,
             traffic: Traffic::default(),
             main_exit: None,
             all_exited: false,
@@ -125,8 +132,10 @@ impl Sequence {
             Event::Aborted => self.on_abort(at),
             Event::Deregistered(result) => self.on_deregistered(at, result),
             Event::ConnectionsObserved(traffic) => self.on_connections(at, traffic),
+            Event::ConnectionsHidden => self.on_hidden(at),
             Event::MainExited(status) => self.on_main_exit(at, status),
             Event::AllExited => self.on_all_exited(at),
+            Event::Unheard => self.on_unheard(at),
             Event::Killed => self.on_killed(),
             Event::Flushed(result) => self.on_flushed(at, result),
             Event::Started(result) => self.on_started(at, result),
@@ -177,6 +186,11 @@ impl Sequence {
     /// The phases that have ended so far.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// When whatever is left is killed; `None`: never.
+    pub fn kill_at(&self) -> Option<Duration> {
+        self.ends.kill
     }
 
     /// The latest look at the connections.
@@ -241,8 +255,7 @@ impl Sequence {
         match self.state {
             State::Settle { .. } => {
                 self.leave(at, Outcome::Hurried);
-                self.skip(at, Phase::Drain, Skip::Hurried);
-                self.enter_terminate(at);
+                self.enter_drain(at);
             }
             State::Drain => {
                 self.leave(at, Outcome::Hurried);
@@ -328,12 +341,35 @@ impl Sequence {
                 }
             }
             State::Drain if traffic.in_flight == 0 => {
+                self.drained = true;
                 self.leave(at, Outcome::Done);
                 self.enter_terminate(at);
             }
             State::Running
             | State::Deregister
             | State::Drain
+            | State::Terminate { .. }
+            | State::Flush { .. }
+            | State::Kill { .. }
+            | State::Starting { .. }
+            | State::Done => {}
+        }
+    }
+
+    /// What cannot be seen cannot be waited for.
+    fn on_hidden(&mut self, at: Duration) {
+        self.hidden = true;
+        match self.state {
+            State::Settle { .. } => {
+                self.leave(at, Outcome::Skipped(Skip::NotVisible));
+                self.enter_drain(at);
+            }
+            State::Drain => {
+                self.leave(at, Outcome::Skipped(Skip::NotVisible));
+                self.enter_terminate(at);
+            }
+            State::Running
+            | State::Deregister
             | State::Terminate { .. }
             | State::Flush { .. }
             | State::Kill { .. }
@@ -399,6 +435,30 @@ impl Sequence {
                 unreachable!("the exit of main has left {:?}", self.state)
             }
             State::Starting { .. } | State::Done => {}
+        }
+    }
+
+    /// Waiting for the program to react would change nothing; and since it is drained, there is nothing else to wait for.
+    fn on_unheard(&mut self, at: Duration) {
+        match self.state {
+            State::Terminate { .. }
+                if self.drained && self.main_exit.is_none() && self.plan.work.kill_unheard =>
+            {
+                self.ends.terminate = earlier(self.ends.terminate, Some(at));
+                self.ends.kill = earlier(self.ends.kill, Some(at));
+                self.ends.give_up = earlier(self.ends.give_up, Some(at + GIVE_UP));
+                self.leave(at, Outcome::Unheard);
+                self.enter_flush(at);
+            }
+            State::Running
+            | State::Deregister
+            | State::Settle { .. }
+            | State::Drain
+            | State::Terminate { .. }
+            | State::Flush { .. }
+            | State::Kill { .. }
+            | State::Starting { .. }
+            | State::Done => {}
         }
     }
 
@@ -548,15 +608,17 @@ impl Sequence {
             self.skip(at, Phase::Drain, Skip::NotPlanned);
             return self.enter_terminate(at);
         };
+        // What is held waits for the restarted program, so it is held also if nothing is drained.
+        if new_connections == NewConnections::Hold {
+            self.close_gate(Action::Hold);
+        }
         if let Some(why) = self.why_not_wait(at) {
             self.skip(at, Phase::Drain, why);
             return self.enter_terminate(at);
         }
         self.enter(at, State::Drain);
-        match new_connections {
-            NewConnections::Hold => self.close_gate(Action::Hold),
-            NewConnections::Refuse => self.close_gate(Action::Refuse),
-            NewConnections::Serve => {}
+        if new_connections == NewConnections::Refuse {
+            self.close_gate(Action::Refuse);
         }
         self.observe();
     }
@@ -625,6 +687,8 @@ impl Sequence {
     fn why_not_wait(&self, at: Duration) -> Option<Skip> {
         if self.main_exit.is_some() {
             Some(Skip::AlreadyGone)
+        } else if self.hidden {
+            Some(Skip::NotVisible)
         } else if self.requests >= 2 {
             Some(Skip::Hurried)
         } else if self.ends.traffic.is_some_and(|end| end <= at) {

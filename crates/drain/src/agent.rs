@@ -65,8 +65,8 @@ pub enum Notice {
 #[derive(Debug)]
 enum Command {
     Observe,
-    Hold,
-    Refuse,
+    Hold { at_most: Duration },
+    Refuse { at_most: Duration },
     Judge { killed: bool },
     AwaitListeners(Target),
     Release,
@@ -103,14 +103,16 @@ impl Drain {
         self.command(Command::Observe);
     }
 
-    /// From now on keep new connections waiting, and close idle ones.
-    pub fn hold(&self) {
-        self.command(Command::Hold);
+    /// From now on keep new connections waiting, and close idle ones. The kernel ends the waiting after `at_most`, whatever
+    /// becomes of us.
+    pub fn hold(&self, at_most: Duration) {
+        self.command(Command::Hold { at_most });
     }
 
-    /// From now on refuse new connections, and close idle ones.
-    pub fn refuse(&self) {
-        self.command(Command::Refuse);
+    /// From now on refuse new connections, and close idle ones. The kernel ends the refusing after `at_most`, whatever
+    /// becomes of us.
+    pub fn refuse(&self, at_most: Duration) {
+        self.command(Command::Refuse { at_most });
     }
 
     /// The program has ended, by itself or killed. Judge its connections, and tell [`Notice::Judged`].
@@ -244,16 +246,16 @@ impl Agent {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Observe => self.look_at = Some(self.now()),
-            Command::Hold => {
+            Command::Hold { at_most } => {
                 let now = self.now();
-                match hold::hold(&self.target, &mut self.watch, now) {
+                match hold::hold(&self.target, &mut self.watch, at_most, now) {
                     Ok(hold) => self.gate = Shut::Held(hold),
                     Err(tried) => (self.tell)(Notice::Limited(Limit::hold(&tried))),
                 }
                 self.begin_to_close();
             }
-            Command::Refuse => {
-                match hold::refuse(&self.target, &self.watch) {
+            Command::Refuse { at_most } => {
+                match hold::refuse(&self.target, &self.watch, at_most) {
                     Ok(rules) => {
                         self.gate = Shut::Refused { _rules: rules };
                         self.tally.gate = Some(Gate::Refused);

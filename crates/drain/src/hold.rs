@@ -131,27 +131,28 @@ impl Doors {
     }
 
     /// Puts rules with one verdict in force.
-    fn table(&self, target: &Target, verdict: Verdict) -> Result<Table> {
+    fn table(&self, target: &Target, verdict: Verdict, at_most: Duration) -> Result<Table> {
         let rules: Vec<_> = self.spare_proxy(target).matches.iter().map(|door| (*door, verdict)).collect();
-        self.enter(target.main, || Table::install(&rules))?
+        self.enter(target.main, || Table::install(&rules, at_most))?
     }
 }
 
-/// Keeps new connections waiting, by the best method that this kernel and our rights allow.
+/// Keeps new connections waiting, by the best method that this kernel and our rights allow, for at most this long.
 ///
 /// Fails with the reason for each method that was tried.
 pub(crate) fn hold(
     target: &Target,
     watch: &mut Watch,
+    at_most: Duration,
     now: Duration,
 ) -> std::result::Result<Box<dyn Hold>, Vec<(Method, Errno)>> {
     let doors = Doors::of(target, watch);
     let mut failed = Vec::new();
-    match nfqueue::NfQueue::new(target, &doors) {
+    match nfqueue::NfQueue::new(target, &doors, at_most) {
         Ok(hold) => return Ok(Box::new(hold)),
         Err(errno) => failed.push((Method::Nfqueue, errno)),
     }
-    match nft_drop::NftDrop::new(target, &doors) {
+    match nft_drop::NftDrop::new(target, &doors, at_most) {
         Ok(hold) => return Ok(Box::new(hold)),
         Err(errno) => failed.push((Method::NftDrop, errno)),
     }
@@ -162,9 +163,9 @@ pub(crate) fn hold(
     Err(failed)
 }
 
-/// Answers new connections with a reset, until the table is dropped.
-pub(crate) fn refuse(target: &Target, watch: &Watch) -> Result<Table> {
-    Doors::of(target, watch).table(target, Verdict::Reset)
+/// Answers new connections with a reset, until the table is dropped, for at most this long.
+pub(crate) fn refuse(target: &Target, watch: &Watch, at_most: Duration) -> Result<Table> {
+    Doors::of(target, watch).table(target, Verdict::Reset, at_most)
 }
 
 /// Whether a connection comes from the userland proxy of the engine, which has accepted its client already.

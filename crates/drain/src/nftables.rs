@@ -7,10 +7,13 @@
 //!
 //! Everything of ours is in one table, with `NFT_TABLE_F_OWNER` (Linux 5.12): it belongs to the socket that made it, nobody
 //! else can change it, and **the kernel removes it when that socket is closed**, however its process ended. So a table of
-//! ours cannot stay behind, and no rule of anybody else is ever touched.
+//! ours cannot stay behind, and no rule of anybody else is ever touched. Against a process of ours that hangs, or is stopped
+//! by SIGSTOP, there is a second limit: every rule looks for an element in a set that the kernel removes when its time is
+//! up, and holds no longer than that.
 
 use std::ffi::CString;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use gracefully_linux::netlink::{ACK, REQUEST, Socket, Writer};
 use rustix::io::Result;
@@ -27,6 +30,8 @@ const BATCH: [u16; 2] = [0x10, 0x11];
 const NEW_TABLE: u16 = NFTABLES;
 const NEW_CHAIN: u16 = NFTABLES | 3;
 const NEW_RULE: u16 = NFTABLES | 6;
+const NEW_SET: u16 = NFTABLES | 9;
+const NEW_ELEMENT: u16 = NFTABLES | 0xc;
 const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`: a rule comes after those before.
 const APPEND: u16 = 0x800;
@@ -36,6 +41,16 @@ const INET: u8 = 1;
 
 /// `NFT_TABLE_F_OWNER`
 const OWNER: u32 = 2;
+
+/// The set whose one element says that the rules are in force, and the value of that element.
+const IN_FORCE: &str = "in-force";
+const ELEMENT: [u8; 4] = [0, 0, 0, 1];
+
+/// The longest time that the kernel takes for an element, about 23 days, in milliseconds (`nf_msecs_to_jiffies64`).
+const LONGEST: u64 = 2_000_000_000;
+
+/// `NFT_SET_TIMEOUT`: elements have a time.
+const WITH_TIME: u32 = 0x10;
 
 /// Before everything that docker, firewalld and people do, and before the kernel remembers connections (conntrack, -200):
 /// what is held has left no trace when it goes on.
@@ -116,13 +131,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Puts rules in force in the network namespace of the calling thread, all or none.
+    /// Puts rules in force in the network namespace of the calling thread, all or none, for at most this long.
     ///
     /// Fails with `EPERM` without `CAP_NET_ADMIN`, and with other errors where the kernel lacks something: `nf_tables`
     /// itself, an owner for tables, or an expression of the rules.
-    pub(crate) fn install(rules: &[(Match, Verdict)]) -> Result<Self> {
+    pub(crate) fn install(rules: &[(Match, Verdict)], at_most: Duration) -> Result<Self> {
         let mut socket = Socket::open(NETFILTER)?;
-        let (batch, last) = batch(&new_name(), rules);
+        let (batch, last) = batch(&new_name(), rules, at_most);
         socket.acknowledged(batch.as_bytes(), last)?;
         Ok(Self { _owner: socket })
     }
@@ -134,7 +149,7 @@ fn new_name() -> String {
     format!("gracefully-{}-{:x}{:08x}", std::process::id(), now.tv_sec, now.tv_nsec)
 }
 
-fn batch(table: &str, rules: &[(Match, Verdict)]) -> (Writer, u32) {
+fn batch(table: &str, rules: &[(Match, Verdict)], at_most: Duration) -> (Writer, u32) {
     let mut batch = Writer::default();
     let mut sequence = 0;
     let mut message = |batch: &mut Writer, kind: u16, flags: u16, fill: &dyn Fn(&mut Writer)| {
@@ -166,12 +181,34 @@ fn batch(table: &str, rules: &[(Match, Verdict)]) -> (Writer, u32) {
             string(to, 7, "filter");
         });
     }
+    message(&mut batch, NEW_SET, CREATE | ACK, &|to| {
+        string(to, 1, table);
+        string(to, 2, IN_FORCE);
+        number(to, 3, WITH_TIME);
+        // The type is for people who list it (`integer` of nft(8)); the length counts.
+        number(to, 4, 4);
+        number(to, 5, 4);
+        // Its number within the batch.
+        number(to, 10, 1);
+    });
+    message(&mut batch, NEW_ELEMENT, CREATE | ACK, &|to| {
+        string(to, 1, table);
+        string(to, 2, IN_FORCE);
+        to.nested(3, |to| {
+            to.nested(1, |to| {
+                to.nested(1, |to| to.attribute(1, |to| to.put(&ELEMENT)));
+                let time = u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX).clamp(1, LONGEST);
+                to.attribute(4, |to| to.put(&time.to_be_bytes()));
+            });
+        });
+    });
     for (which, verdict) in rules {
         last = message(&mut batch, NEW_RULE, CREATE | APPEND | ACK, &|to| {
             string(to, 1, table);
             string(to, 2, which.hook.name());
             to.nested(4, |to| {
                 which.write(to);
+                is_in_force(to);
                 verdict.write(to);
             });
         });
@@ -275,6 +312,19 @@ enum Header {
 /// The register that every expression of ours uses (`NFT_REG_1`).
 const REGISTER: u32 = 1;
 
+/// Is the time of the rules not up?
+fn is_in_force(to: &mut Writer) {
+    expression(to, "immediate", |to| {
+        number(to, 1, REGISTER);
+        to.nested(2, |to| to.attribute(1, |to| to.put(&ELEMENT)));
+    });
+    expression(to, "lookup", |to| {
+        string(to, 1, IN_FORCE);
+        number(to, 2, REGISTER);
+        number(to, 4, 1);
+    });
+}
+
 fn meta(to: &mut Writer, key: Meta) {
     expression(to, "meta", |to| {
         number(to, 1, REGISTER);
@@ -351,7 +401,9 @@ mod tests {
     use crate::testing::in_new_netns;
     use std::io::ErrorKind;
     use std::net::{SocketAddr, TcpListener, TcpStream};
-    use std::time::Duration;
+    use std::time::Instant;
+
+    const LONG: Duration = Duration::from_secs(60);
 
     fn to(hook: Hook, to: Destination, address: SocketAddr) -> Match {
         Match { hook, to, port: address.port() }
@@ -374,7 +426,8 @@ mod tests {
                 {
                     for destination in [Destination::Local, Destination::Address(one.ip())] {
                         let table =
-                            Table::install(&[(to(Hook::Prerouting, destination, one), verdict)]).unwrap();
+                            Table::install(&[(to(Hook::Prerouting, destination, one), verdict)], LONG)
+                                .unwrap();
                         assert_eq!(connect(one), Some(seen), "{destination:?} {verdict:?}");
                         assert_eq!(connect(other), None);
                         drop(table);
@@ -394,7 +447,7 @@ mod tests {
             let (meant, other) =
                 (SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port)));
             let rule = to(Hook::Prerouting, Destination::Address(meant.ip()), meant);
-            let _table = Table::install(&[(rule, Verdict::Reset)]).unwrap();
+            let _table = Table::install(&[(rule, Verdict::Reset)], LONG).unwrap();
             assert_eq!(connect(meant), Some(ErrorKind::ConnectionRefused));
             assert_eq!(connect(other), None);
         });
@@ -406,8 +459,24 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             let rule = to(Hook::Output, Destination::Local, address);
-            let _table = Table::install(&[(rule, Verdict::Drop)]).unwrap();
+            let _table = Table::install(&[(rule, Verdict::Drop)], LONG).unwrap();
             assert_eq!(connect(address), None, "it leaves by the loopback interface");
+        });
+    }
+
+    #[test]
+    fn rules_end_by_themselves_when_their_time_is_up() {
+        in_new_netns(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let rule = to(Hook::Prerouting, Destination::Local, address);
+            let time = Duration::from_millis(300);
+            let began = Instant::now();
+            let _table = Table::install(&[(rule, Verdict::Reset)], time).unwrap();
+            assert_eq!(connect(address), Some(ErrorKind::ConnectionRefused));
+            crate::testing::eventually("they end", || connect(address).is_none());
+            let tick = Duration::from_millis(10);
+            assert!(began.elapsed() + tick >= time);
         });
     }
 
@@ -417,8 +486,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             let rule = to(Hook::Prerouting, Destination::Local, address);
-            let first = Table::install(&[(rule, Verdict::Reset)]).unwrap();
-            let second = Table::install(&[(rule, Verdict::Reset)]).unwrap();
+            let first = Table::install(&[(rule, Verdict::Reset)], LONG).unwrap();
+            let second = Table::install(&[(rule, Verdict::Reset)], LONG).unwrap();
             drop(first);
             assert_eq!(connect(address), Some(ErrorKind::ConnectionRefused));
             drop(second);
@@ -431,7 +500,8 @@ mod tests {
         in_new_netns(|| {
             let queue = |by| Verdict::Queue { number: 7, by };
             let rule = Match { hook: Hook::Prerouting, to: Destination::Local, port: 80 };
-            let tried = [Queueing::Native, Queueing::Target].map(|by| Table::install(&[(rule, queue(by))]));
+            let tried =
+                [Queueing::Native, Queueing::Target].map(|by| Table::install(&[(rule, queue(by))], LONG));
             assert!(tried.iter().any(Result::is_ok), "{tried:?}");
             for refused in tried.iter().filter_map(|tried| tried.as_ref().err()) {
                 assert_eq!(*refused, rustix::io::Errno::NOENT);

@@ -199,10 +199,13 @@ mod tests {
     use crate::testing::{eventually, in_new_netns};
     use std::net::{TcpListener, TcpStream};
     use std::thread;
+    use std::time::Duration;
 
     fn table(queue: &Queue, port: u16) -> Table {
         let syn = Match { hook: Hook::Prerouting, to: Destination::Local, port };
-        let install = |by| Table::install(&[(syn, Verdict::Queue { number: queue.number(), by })]);
+        let install = |by| {
+            Table::install(&[(syn, Verdict::Queue { number: queue.number(), by })], Duration::from_secs(60))
+        };
         install(Queueing::Native).or_else(|_| install(Queueing::Target)).unwrap()
     }
 

@@ -1,5 +1,6 @@
 //! What every engine can say about a container.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -34,12 +35,32 @@ pub struct Container {
     pub pid: Option<u32>,
     /// Published ports, as `docker ps` shows them.
     pub ports: String,
+    /// By which ways clients reach it.
+    pub network: Network,
     /// Stop signal and stop timeout, as configured.
     pub settings: Settings,
     /// Whether it is removed when it ends.
     pub auto_remove: bool,
     /// Something to tell the user: "monitor lost", for instance.
     pub note: Option<String>,
+}
+
+/// By which ways clients reach a container over TCP. Empty if it shares its host's network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Ports of its host that lead to it.
+    pub published: Vec<Published>,
+    /// Its own addresses on the networks that it is connected to.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// One published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Address and port of the host; an unspecified address means all of that family.
+    pub outside: SocketAddr,
+    /// The port inside.
+    pub inside: u16,
 }
 
 /// What a container is doing, in docker's words.

@@ -28,7 +28,7 @@ use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::{Policy, Then};
 use gracefully_core::signal::Signal;
 
-pub use crate::container::{Container, Restart, RunSpec, State};
+pub use crate::container::{Container, Network, Published, Restart, RunSpec, State};
 pub use crate::error::{Error, Result};
 
 /// Which engine. The words are those of `--engine` and of `ENGINE:NAME`.
@@ -135,10 +135,31 @@ pub trait Instance: Debug + Send + Sync {
     /// Starts it again, or waits until an engine with a restart of its own has done so.
     async fn start(&self) -> Result<()>;
 
+    /// By which ways clients reach it.
+    fn network(&self) -> Network {
+        Network::default()
+    }
+
+    /// How it runs since [`start`](Self::start); `None` if it has ended again.
+    async fn running(&self) -> Result<Option<Running>> {
+        Ok(self.main_pid().map(|main| Running { main: Some(main), network: self.network(), healthy: None }))
+    }
+
     /// What about the engine differed from what was asked for, once the stop is over.
     fn findings(&self) -> Vec<Finding> {
         Vec::new()
     }
+}
+
+/// A program that was started again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    /// The main process as this host numbers it; `None` if it runs on another host.
+    pub main: Option<u32>,
+    /// By which ways clients reach it.
+    pub network: Network,
+    /// What its health check says; `None` if it has none.
+    pub healthy: Option<bool>,
 }
 
 /// The order to end a program.

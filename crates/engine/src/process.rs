@@ -31,7 +31,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use self::instance::Held;
-use crate::{Conductor, Container, Engine, Error, Kind, LogChunk, LogOptions, Result, State};
+use crate::{Conductor, Container, Engine, Error, Kind, LogChunk, LogOptions, Network, Result, State};
 
 /// How long a process may take to disappear after SIGKILL: as long as docker gives it.
 const KILL_TAKES_AT_MOST: Duration = Duration::from_secs(10);
@@ -118,6 +118,7 @@ impl Engine for Processes {
             exit_code: pidfd.exit_status().and_then(ExitStatus::code).map(i64::from),
             pid: (!exited).then_some(pid),
             ports: String::new(),
+            network: Network::default(),
             settings: Settings::default(),
             auto_remove: false,
             note: None,

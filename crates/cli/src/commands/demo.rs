@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use gracefully_core::exit;
-use gracefully_core::policy::{Request, Then, Timeout};
+use gracefully_core::policy::{Request, Timeout};
 use gracefully_core::report::Report;
 use gracefully_engine::local::Local;
 use gracefully_engine::{Conductor, Container, Engine as _, LogOptions, RunSpec};
@@ -123,7 +123,7 @@ impl Stage {
             .await
             .with_context(|| format!("{name} did not start within {} s", STARTED_WITHIN.as_secs()))??;
 
-        let request = Request { timeout: Some(Timeout::After(STOP_TIMEOUT)), signal: None, then: Then::Stay };
+        let request = Request { timeout: Some(Timeout::After(STOP_TIMEOUT)), ..Request::default() };
         let mut line = settings.console.watch(&name);
         let report = match self.engine.conductor(&container).await? {
             Conductor::Monitor(monitor) => {

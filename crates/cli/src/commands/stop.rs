@@ -15,7 +15,7 @@ use futures_util::future::{LocalBoxFuture, Shared};
 use gracefully_core::event::Progress;
 use gracefully_core::phase::Phase;
 use gracefully_core::plan::Plan;
-use gracefully_core::policy::{Policy, Request, Then};
+use gracefully_core::policy::{Care, Request, Then};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::{diagnosis, exit};
 use gracefully_engine::{Conductor, Kind, State};
@@ -26,7 +26,7 @@ use self::reports::Reports;
 use super::{Failures, each, signal};
 use crate::args::{How, Restarting, Stop, Told};
 use crate::display::{preview, verdict, why_failed};
-use crate::drive::{self, Order};
+use crate::drive;
 use crate::interrupt::{FORCED, FORCED_AFTER, Interrupt, Interrupts};
 use crate::lookup::Found;
 use crate::parallel::{AT_ONCE, in_order};
@@ -42,12 +42,26 @@ pub(super) async fn stop(settings: &Settings, args: Stop) -> anyhow::Result<u8> 
     if args.dry_run {
         return dry_run(settings, &args.targets.targets, request).await;
     }
-    carry_out(settings, &args.targets.targets, &args.told, request).await
+    carry_out(settings, &args.targets.targets, &args.told, request, Order::AtOnce).await
 }
 
 pub(super) async fn restart(settings: &Settings, args: Restarting) -> anyhow::Result<u8> {
-    let request = request(settings, &args.how, Then::Start)?;
-    carry_out(settings, &args.targets.targets, &args.told, request).await
+    let mut request = request(settings, &args.how, Then::Start)?;
+    request.care.ready = args.ready_timeout.unwrap_or(request.care.ready);
+    if args.dry_run {
+        return dry_run(settings, &args.targets.targets, request).await;
+    }
+    let order = args.rolling.map_or(Order::AtOnce, |at_once| Order::Rolling(at_once.get()));
+    carry_out(settings, &args.targets.targets, &args.told, request, order).await
+}
+
+/// In which order several targets are handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// All at once, as many as there may be.
+    AtOnce,
+    /// So many at once, and none after one that failed.
+    Rolling(usize),
 }
 
 fn request(settings: &Settings, how: &How, then: Then) -> anyhow::Result<Request> {
@@ -59,7 +73,18 @@ fn request(settings: &Settings, how: &How, then: Then) -> anyhow::Result<Request
         how.time.is_none() || how.timeout.is_none(),
         "conflicting options: cannot specify both --timeout and --time"
     );
-    Ok(Request { timeout: how.timeout.or(how.time), signal: signal(how.signal.as_deref())?, then })
+    anyhow::ensure!(
+        how.drain.is_none() || !how.no_drain,
+        "conflicting options: cannot specify both --drain and --no-drain"
+    );
+    let care = Care {
+        settle: how.settle,
+        drain: if how.no_drain { None } else { how.drain.or(Care::default().drain) },
+        new: how.new,
+        full_timeout: how.full_timeout,
+        ..Care::default()
+    };
+    Ok(Request { timeout: how.timeout.or(how.time), signal: signal(how.signal.as_deref())?, then, care })
 }
 
 /// Stops all targets and tells how it went.
@@ -68,6 +93,7 @@ async fn carry_out(
     targets: &[String],
     told: &Told,
     request: Request,
+    order: Order,
 ) -> anyhow::Result<u8> {
     let mut interrupts = Interrupts::new()?;
     let console = &settings.console;
@@ -76,10 +102,21 @@ async fn carry_out(
     let mut forced = false;
     let mut told_about = HashSet::new();
 
-    let going = Rc::new(Going { settings, request, orders: RefCell::default(), leaving: Cell::new(false) });
+    let at_once = match order {
+        Order::AtOnce => AT_ONCE,
+        Order::Rolling(at_once) => at_once,
+    };
+    let going = Rc::new(Going {
+        settings,
+        request,
+        order,
+        orders: RefCell::default(),
+        leaving: Cell::new(false),
+        failed: Cell::new(false),
+    });
     let shared = RefCell::new(HashMap::new());
     let jobs = targets.iter().map(|target| one(&going, &shared, target));
-    let all = in_order(jobs, AT_ONCE, |place, result: Ended| {
+    let all = in_order(jobs, at_once, |place, result: Ended| {
         let name = &targets[place];
         let report = match result {
             Ok(report) => report,
@@ -127,15 +164,18 @@ type Stops<'a> = RefCell<HashMap<(Kind, String), Shared<LocalBoxFuture<'a, Ended
 struct Going<'a> {
     settings: &'a Settings,
     request: Request,
+    order: Order,
     /// To whom an abort has to be told.
     orders: RefCell<Vec<Orders>>,
     /// Nothing new is begun.
     leaving: Cell<bool>,
+    /// One has failed.
+    failed: Cell<bool>,
 }
 
 /// The way to one stop that we walk ourselves.
 struct Orders {
-    to: mpsc::UnboundedSender<Order>,
+    to: mpsc::UnboundedSender<drive::Order>,
     /// Has the stop signal been sent? Then it is too late for an abort.
     signalled: Arc<AtomicBool>,
 }
@@ -145,6 +185,19 @@ async fn one<'a>(going: &Rc<Going<'a>>, stops: &Stops<'a>, name: &'a str) -> End
     if going.leaving.get() {
         return Ok(None);
     }
+    if going.failed.get() && going.order != Order::AtOnce {
+        return Err(format!("{name}: left alone, because one before it did not come up"));
+    }
+    let ended = try_one(going, stops, name).await;
+    let failed = match &ended {
+        Ok(report) => report.as_ref().is_some_and(|report| report.verdict == Verdict::Failed),
+        Err(_) => true,
+    };
+    going.failed.set(going.failed.get() || failed);
+    ended
+}
+
+async fn try_one<'a>(going: &Rc<Going<'a>>, stops: &Stops<'a>, name: &'a str) -> Ended {
     let found = going.settings.engines.find(name).await.map_err(|why| why.to_string())?;
     let key = (found.engine.kind(), found.container.id.clone());
     let begin = || {
@@ -223,7 +276,7 @@ async fn leave(
     let mut to_abort = false;
     for orders in &*going.orders.borrow() {
         // A stop that has ended does not listen any more.
-        let listening = orders.to.send(Order::Abort).is_ok();
+        let listening = orders.to.send(drive::Order::Abort).is_ok();
         to_abort |= listening && !orders.signalled.load(Ordering::Relaxed);
     }
     if !to_abort {
@@ -267,7 +320,7 @@ async fn main_pid(found: &Found) -> Option<u32> {
 }
 
 fn plan(request: Request, found: &Found) -> Plan {
-    drive::plan(Policy::resolve(&request, &found.container.settings))
+    drive::plan(&request, &found.container.settings)
 }
 
 fn target(found: &Found) -> Target {

@@ -76,7 +76,7 @@ mod tests {
     use gracefully_core::diagnosis::Code;
     use gracefully_core::plan::Work;
     use gracefully_core::policy::{Policy, Request, Settings};
-    use gracefully_engine::State;
+    use gracefully_engine::{Network, State};
 
     use super::*;
 
@@ -94,6 +94,7 @@ mod tests {
             exit_code: None,
             pid: Some(4711),
             ports: String::new(),
+            network: Network::default(),
             settings: Settings::default(),
             auto_remove: false,
             note: None,

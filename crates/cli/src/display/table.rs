@@ -130,6 +130,7 @@ mod tests {
     use std::time::Duration;
 
     use gracefully_core::policy::Settings;
+    use gracefully_engine::Network;
 
     use super::*;
 
@@ -150,6 +151,7 @@ mod tests {
             exit_code: Some(137),
             pid: None,
             ports: "127.0.0.1:80->80/tcp".into(),
+            network: Network::default(),
             settings: Settings::default(),
             auto_remove: false,
             note: None,

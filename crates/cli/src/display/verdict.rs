@@ -10,6 +10,7 @@ use gracefully_core::event::ExitStatus;
 use gracefully_core::phase::{Outcome, Phase, Step};
 use gracefully_core::policy::{Then, Timeout};
 use gracefully_core::report::{Reason, Report, Verdict};
+use gracefully_core::traffic::{Connections, Gate};
 
 use super::time::{seconds, short};
 
@@ -19,9 +20,10 @@ pub(crate) fn verdict(name: &str, report: &Report) -> Vec<String> {
     let steps: Vec<_> = report.steps.iter().filter_map(|step| in_words(step, report)).collect();
     let mut lines = vec![format!("{name}  {}", steps.join(" · ")).trim_end().to_owned()];
     lines.push(format!("{indent}{}: {}", report.verdict, judgement(report)));
+    lines.extend(report.connections.iter().flat_map(connections).map(|line| format!("{indent}{line}")));
     let told = report.findings.iter().filter(|finding| match finding.code {
         // Something was lost, or was not done as asked, however well the stop itself went.
-        Code::Engine | Code::Storage => true,
+        Code::Engine | Code::Storage | Code::Traffic => true,
         _ => report.verdict != Verdict::Graceful,
     });
     lines.extend(told.map(|finding| format!("{indent}{finding}")));
@@ -63,6 +65,41 @@ fn judgement(report: &Report) -> String {
     }
 }
 
+/// What became of the connections, where there is something to say.
+fn connections(connections: &Connections) -> Vec<String> {
+    let mut parts = Vec::new();
+    if let Some(Gate::Held { method, held: held @ 1.., longest, overflowed }) = connections.gate {
+        parts.push(format!("{held} held for up to {} ({method})", seconds(longest)));
+        if overflowed > 0 {
+            parts.push(format!("{overflowed} let through, too many were waiting"));
+        }
+    }
+    if connections.closed_idle > 0 {
+        parts.push(format!("{} idle closed", connections.closed_idle));
+    }
+    if connections.raced > 0 {
+        parts.push(format!("{} closed before the next request was read", connections.raced));
+    }
+    let mut lines = Vec::new();
+    if !parts.is_empty() {
+        lines.push(format!("connections: {}", parts.join(", ")));
+    }
+    lines.extend(
+        connections
+            .cut
+            .iter()
+            .take(CUT_SHOWN)
+            .map(|cut| format!("cut: {} after {}: {}", cut.peer, seconds(cut.age), cut.why)),
+    );
+    if let more @ 1.. = connections.cut.len().saturating_sub(CUT_SHOWN) {
+        lines.push(format!("cut: {more} more"));
+    }
+    lines
+}
+
+/// How many cut connections are named one by one; the report has them all.
+const CUT_SHOWN: usize = 5;
+
 /// One phase; nothing for those that did not run or had nothing to do.
 fn in_words(step: &Step, report: &Report) -> Option<String> {
     let took = short(step.took);
@@ -73,7 +110,7 @@ fn in_words(step: &Step, report: &Report) -> Option<String> {
         (Phase::Deregister, Outcome::Late) => format!("not deregistered within {took}"),
         (Phase::Settle, Outcome::Done) => format!("traffic stopped {took}"),
         (Phase::Settle, Outcome::Late) => format!("traffic still coming after {took}"),
-        (Phase::Drain, Outcome::Done) => format!("drained {took}"),
+        (Phase::Drain, Outcome::Done) => drained(report, &took)?,
         (Phase::Drain, Outcome::Late) => format!("not drained within {took}"),
         (Phase::Terminate, Outcome::Done | Outcome::Hurried) => format!("{signal} → {} {took}", exit(report)),
         (Phase::Terminate, Outcome::Late) => format!("{signal} → no exit {took}"),
@@ -81,12 +118,24 @@ fn in_words(step: &Step, report: &Report) -> Option<String> {
         (Phase::Flush, Outcome::Done) if step.took.as_millis() == 0 => return None,
         (Phase::Flush, Outcome::Done) => format!("flushed {took}"),
         (Phase::Flush, Outcome::Late) => format!("not flushed within {took}"),
+        (Phase::Terminate, Outcome::Unheard) => format!("{signal} → heard by nobody"),
         (Phase::Kill, Outcome::Done | Outcome::Hurried) => format!("SIGKILL → {} {took}", exit(report)),
         (Phase::Kill, Outcome::Late) => format!("SIGKILL → no exit {took}"),
-        (phase, Outcome::Hurried) => format!("{phase} cut short {took}"),
+        (phase, Outcome::Hurried | Outcome::Unheard) => format!("{phase} cut short {took}"),
         (phase, Outcome::Failed(why)) => format!("{phase} failed: {why}"),
     };
     Some(text)
+}
+
+/// Nothing, if there was nothing to drain.
+fn drained(report: &Report, took: &str) -> Option<String> {
+    match &report.connections {
+        Some(connections) if connections.open == 0 && connections.drained == 0 => None,
+        Some(connections) if connections.in_flight > 0 => {
+            Some(format!("drained {}→0 {took}", connections.in_flight))
+        }
+        Some(_) | None => Some(format!("drained {took}")),
+    }
 }
 
 fn exit(report: &Report) -> String {

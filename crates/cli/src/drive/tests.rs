@@ -65,11 +65,11 @@ impl Instance for Pretended {
         }
         match (self.exits_after, order.kill_after) {
             (Some(after), limit) if limit.is_none_or(|limit| after <= limit) => {
-                tokio::time::sleep(after).await;
+                sleep(after).await;
                 self.exit.send_replace(Some(ExitStatus::Code(0)));
             }
             (_, Some(limit)) if self.kills_by_itself => {
-                tokio::time::sleep(limit).await;
+                sleep(limit).await;
                 self.note("killed by the engine");
                 self.exit.send_replace(Some(ExitStatus::Signal(Signal::KILL)));
             }
@@ -94,10 +94,14 @@ impl Instance for Pretended {
         self.note("start");
         Ok(())
     }
+
+    async fn running(&self) -> Result<Option<Running>> {
+        Ok(Some(Running::default()))
+    }
 }
 
 fn stop(timeout: i64, then: Then) -> Stop {
-    let request = Request { timeout: Some(Timeout::from_seconds(timeout)), signal: None, then };
+    let request = Request { timeout: Some(Timeout::from_seconds(timeout)), then, ..Request::default() };
     let work = Work { ready: Duration::from_secs(30), ..Work::default() };
     Stop {
         target: Target { engine: "pretended".into(), id: "1".into(), name: "web".into() },

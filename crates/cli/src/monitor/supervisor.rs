@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use gracefully_core::event::{ExitStatus, Progress};
-use gracefully_core::policy::{Policy, Request, Then};
+use gracefully_core::policy::{Request, Then};
 use gracefully_core::report::{Report, Target};
 use gracefully_core::signal::Signal;
 use gracefully_engine::local::protocol::{Answer, Ask, Launched};
@@ -80,7 +80,7 @@ enum Happened {
     Connected(tokio::net::UnixStream),
     Asked(Question),
     Told(Progress),
-    Walked(Report),
+    Walked(Box<Report>),
     StartOrdered(StartOrder),
     RestartDue,
     AskedBySignal,
@@ -179,7 +179,7 @@ impl Supervisor {
             Happened::Asked(Question { ask, answers }) => return self.on_question(ask, answers),
             Happened::AskedBySignal => self.on_stop(Request::default(), None),
             Happened::Told(progress) => self.on_progress(progress),
-            Happened::Walked(report) => return self.on_walked(report),
+            Happened::Walked(report) => return self.on_walked(*report),
             Happened::StartOrdered(order) => {
                 self.release_waiting();
                 let started = self.start().await;
@@ -326,8 +326,7 @@ impl Supervisor {
             id: self.record.id.clone(),
             name: self.record.name.clone(),
         };
-        let policy = Policy::resolve(request, &self.record.settings());
-        let stop = Stop { target, plan: drive::plan(policy) };
+        let stop = Stop { target, plan: drive::plan(request, &self.record.settings()) };
         let contained = Contained {
             id: self.record.id.clone(),
             life: self.life.subscribe(),
@@ -497,7 +496,7 @@ async fn walked(stop: &mut Option<UnderWay>) -> Happened {
         biased;
         Some(progress) = progress.recv() => Happened::Told(progress),
         report = walk => match report {
-            Ok(report) => Happened::Walked(report),
+            Ok(report) => Happened::Walked(Box::new(report)),
             // It cannot be cancelled, and a panic ends the process.
             Err(_) => pending().await,
         },

@@ -17,7 +17,7 @@ const fn ms(n: u64) -> Duration {
 }
 
 fn plan(budget: Timeout, then: Then, work: Work) -> Plan {
-    let request = Request { timeout: Some(budget), signal: None, then };
+    let request = Request { timeout: Some(budget), then, ..Request::default() };
     Plan::new(Policy::resolve(&request, &Settings::default()), work)
 }
 
@@ -34,6 +34,8 @@ fn everything() -> Plan {
             flush: ms(1_000),
             reach: Reach::Family,
             ready: ms(3_000),
+            kill_unheard: true,
+            ..Work::default()
         },
     )
 }
@@ -112,19 +114,19 @@ fn name(stop: &Sequence) -> &'static str {
 
 /// One row per state, one column per event, told 1 ms after the state was reached; `.` means that it stays.
 const TABLE: &str = "
-            request    aborted deregistered no-more-conns conns main-exit all-exited killed flushed started engine-lost timer
-running     deregister .       .            .             .     sweep     flush      .      .       .       .           .
-deregister  .          done    settle       .             .     .         .          .      .       .       done        .
-settle      terminate  done    .            .             .     sweep     flush      .      .       .       done        .
-drain       terminate  done    .            terminate     .     sweep     flush      .      .       .       done        .
-terminate   .          .       .            .             .     sweep     flush      .      .       .       done        .
-sweep       .          .       .            .             .     .         flush      .      .       .       done        .
-flush       .          .       .            .             .     .         .          .      starting .      done        .
-flush-alive .          .       .            .             .     .         flush      .      kill    .       done        .
-kill        .          .       .            .             .     .         starting   .      .       .       done        .
-killed      .          .       .            .             .     .         starting   .      .       .       done        .
-starting    .          .       .            .             .     .         .          .      .       done    done        .
-done        .          .       .            .             .     .         .          .      .       .       .           .
+            request    aborted deregistered no-more-conns conns hidden    unheard     main-exit all-exited killed flushed  started engine-lost timer
+running     deregister .       .            .             .     .         .           sweep     flush      .      .        .       .           .
+deregister  .          done    settle       .             .     .         .           .         .          .      .        .       done        .
+settle      terminate  done    .            .             .     terminate .           sweep     flush      .      .        .       done        .
+drain       terminate  done    .            terminate     .     terminate .           sweep     flush      .      .        .       done        .
+terminate   .          .       .            .             .     .         flush-alive sweep     flush      .      .        .       done        .
+sweep       .          .       .            .             .     .         .           .         flush      .      .        .       done        .
+flush       .          .       .            .             .     .         .           .         .          .      starting .       done        .
+flush-alive .          .       .            .             .     .         .           .         flush      .      kill     .       done        .
+kill        .          .       .            .             .     .         .           .         starting   .      .        .       done        .
+killed      .          .       .            .             .     .         .           .         starting   .      .        .       done        .
+starting    .          .       .            .             .     .         .           .         .          .      .        done    done        .
+done        .          .       .            .             .     .         .           .         .          .      .        .       .           .
 ";
 
 #[test]
@@ -135,6 +137,8 @@ fn every_event_in_every_state() {
         ("deregistered", Event::Deregistered(Ok(()))),
         ("no-more-conns", QUIET),
         ("conns", BUSY),
+        ("hidden", Event::ConnectionsHidden),
+        ("unheard", Event::Unheard),
         ("main-exit", EXIT_0),
         ("all-exited", Event::AllExited),
         ("killed", Event::Killed),
@@ -252,6 +256,38 @@ fn what_is_in_flight_when_the_program_ends_was_cut() {
 }
 
 #[test]
+fn a_drained_program_that_cannot_hear_the_signal_is_killed_at_once() {
+    let work = Work { drain: Some(NewConnections::Refuse), kill_unheard: true, ..Work::default() };
+    let told = |work: Work, traffic: Event, at: u64| {
+        let mut stop = Sequence::new(plan(Timeout::DEFAULT, Then::Stay, work));
+        let actions = tell(&mut stop, &[(0, REQUEST), (at, traffic), (at, Event::Unheard)]);
+        (stop, actions)
+    };
+    let (mut stop, actions) = told(work.clone(), QUIET, 50);
+    assert_eq!(actions.last(), Some(&Action::Flush { until: Some(ms(50) + AT_LEAST) }));
+    assert_eq!(tell(&mut stop, &[(51, Event::Flushed(Ok(())))]), [Action::Kill]);
+    tell(&mut stop, &[(53, Event::MainExited(ExitStatus::Signal(Signal::KILL))), (53, Event::AllExited)]);
+    let conclusion = stop.conclusion().expect("done");
+    assert_eq!((conclusion.verdict, conclusion.took), (Verdict::Forced, ms(53)));
+    assert!(conclusion.steps.iter().any(|step| step.outcome == Outcome::Unheard));
+
+    // Not if something was still in flight, and not if the caller wants docker's wait.
+    let (stop, _) = told(work.clone(), BUSY, 7_000);
+    assert_eq!((name(&stop), stop.kill_at()), ("terminate", Some(ms(10_000))));
+    let (stop, _) = told(Work { kill_unheard: false, ..work }, QUIET, 50);
+    assert_eq!((name(&stop), stop.kill_at()), ("terminate", Some(ms(10_000))));
+}
+
+#[test]
+fn a_restart_holds_new_connections_also_when_it_drains_nothing() {
+    let hold = Work { drain: Some(NewConnections::Hold), ..Work::default() };
+    let mut stop = Sequence::new(plan(Timeout::After(Duration::ZERO), Then::Start, hold));
+    let actions = tell(&mut stop, &[(0, REQUEST)]);
+    assert_eq!(actions[0], Action::Hold);
+    assert!(matches!(actions[1], Action::Signal { .. }), "{actions:?}");
+}
+
+#[test]
 fn an_abort_releases_what_was_held_and_registers_again() {
     let mut stop = Sequence::new(everything());
     tell(&mut stop, &[(0, REQUEST), (10, Event::Deregistered(Ok(()))), (210, QUIET), (220, BUSY)]);
@@ -281,6 +317,7 @@ struct Ghost {
     traffic_end: Option<Duration>,
     kill_end: Option<Duration>,
     drained: bool,
+    hidden: bool,
     signals: u8,
     kills: u8,
     flushes: u8,
@@ -325,6 +362,14 @@ impl Node {
             Event::ConnectionsObserved(Traffic { in_flight: 0, .. }) => {
                 ghost.drained |= self.stop.state == State::Drain;
             }
+            Event::Unheard => {
+                let waits =
+                    matches!(self.stop.state, State::Terminate { .. }) && self.stop.main_exit.is_none();
+                if waits && ghost.drained && work.kill_unheard {
+                    ghost.kill_end = earlier(ghost.kill_end, Some(at));
+                }
+            }
+            Event::ConnectionsHidden => ghost.hidden = true,
             Event::Aborted | Event::EngineLost(_) => {
                 // Excused only if the stop ended by it; a flush that was asked for before is not undone.
                 ghost.excused_from_flush |= !running && self.stop.state != State::Done;
@@ -357,7 +402,8 @@ impl Node {
                 assert_eq!(ghost.signals, 1, "a second stop signal");
                 assert!(!ghost.crashed, "a stop signal to a program that has ended");
                 let over = ghost.traffic_end.is_some_and(|end| end <= at);
-                let may = stop.plan.work.drain.is_none() || ghost.drained || ghost.requests >= 2 || over;
+                let waited = ghost.drained || ghost.hidden || ghost.requests >= 2 || over;
+                let may = stop.plan.work.drain.is_none() || waited;
                 assert!(may, "the stop signal before Drain ended or its cap");
                 assert_eq!(kill_at, ghost.kill_end);
             }
@@ -421,6 +467,8 @@ fn alphabet() -> Vec<Event> {
         EXIT_0,
         Event::MainExited(ExitStatus::Signal(Signal::KILL)),
         Event::AllExited,
+        Event::ConnectionsHidden,
+        Event::Unheard,
         Event::Killed,
         Event::Flushed(Ok(())),
         Event::Flushed(Err("no space".to_string())),

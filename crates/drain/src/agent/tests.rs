@@ -28,6 +28,8 @@ print(server.server_port, flush=True)
 server.serve_forever()
 ";
 
+const LONG: Duration = Duration::from_secs(60);
+
 struct Server {
     child: Child,
     address: SocketAddr,
@@ -129,7 +131,7 @@ fn a_request_is_answered_an_idle_connection_closed_and_a_new_one_refused() {
         busy.ask("0.7");
 
         let (drain, notices) = begin(&server);
-        drain.refuse();
+        drain.refuse(LONG);
         drain.observe();
         assert_eq!(idle.answer(), None, "closed");
         let refused = TcpStream::connect(server.address).unwrap_err();
@@ -155,7 +157,7 @@ fn new_connections_wait_for_the_program_that_is_started_again() {
         let server = Server::start(0);
         let address = server.address;
         let (drain, notices) = begin(&server);
-        drain.hold();
+        drain.hold(LONG);
         drain.observe();
         drained(&notices);
         let client = thread::spawn(move || {
@@ -231,7 +233,7 @@ fn clients_that_never_pause_are_never_cut() {
             .collect();
         thread::park_timeout(Duration::from_millis(300));
         let (drain, notices) = begin(&server);
-        drain.refuse();
+        drain.refuse(LONG);
         drain.observe();
         drained(&notices);
         for client in clients {

@@ -29,14 +29,14 @@ pub(crate) struct NfQueue {
 }
 
 impl NfQueue {
-    pub(super) fn new(target: &Target, doors: &Doors) -> Result<Self> {
+    pub(super) fn new(target: &Target, doors: &Doors, at_most: Duration) -> Result<Self> {
         doors.enter(target.main, || {
             let queue = Queue::bind()?;
             let number = queue.number();
             let install = |by| {
                 let rules: Vec<_> =
                     doors.matches.iter().map(|door| (*door, Verdict::Queue { number, by })).collect();
-                Table::install(&rules)
+                Table::install(&rules, at_most)
             };
             let rules = match install(Queueing::Native) {
                 // This kernel does not know the expression.

@@ -16,8 +16,8 @@ pub(crate) struct NftDrop {
 }
 
 impl NftDrop {
-    pub(super) fn new(target: &Target, doors: &Doors) -> Result<Self> {
-        Ok(Self { rules: Some(doors.table(target, Verdict::Drop)?) })
+    pub(super) fn new(target: &Target, doors: &Doors, at_most: Duration) -> Result<Self> {
+        Ok(Self { rules: Some(doors.table(target, Verdict::Drop, at_most)?) })
     }
 }
 

@@ -76,6 +76,17 @@ pub(super) struct HostConfig {
 pub(super) struct NetworkSettings {
     /// `"80/tcp"` to where it is published; null if it is only exposed.
     pub(super) ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+    /// By the names of the networks.
+    pub(super) networks: Option<BTreeMap<String, Option<Endpoint>>>,
+}
+
+/// A container's place in one network. Without an address of a family, the text is empty.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Endpoint {
+    #[serde(rename = "IPAddress")]
+    pub(super) ip_address: Option<String>,
+    #[serde(rename = "GlobalIPv6Address")]
+    pub(super) global_ipv6_address: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,18 +1,20 @@
 //! From the daemon's JSON to [`Container`].
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use gracefully_core::policy::Settings;
 
 use super::api;
-use crate::{Container, State};
+use crate::{Container, Network, Published, State};
 
 /// A container as the daemon describes it.
 pub(super) fn container(inspect: api::Inspect, settings: Settings) -> Container {
     let state = inspect.state.unwrap_or_default();
     let config = inspect.config.unwrap_or_default();
-    let ports = inspect.network_settings.and_then(|network| network.ports).unwrap_or_default();
+    let network = inspect.network_settings.unwrap_or_default();
+    let ports = network.ports.unwrap_or_default();
     let current = status(&state);
     let finished = time(state.finished_at.as_deref());
     Container {
@@ -30,6 +32,7 @@ pub(super) fn container(inspect: api::Inspect, settings: Settings) -> Container 
         finished,
         exit_code: state.exit_code.filter(|_| finished.is_some()),
         pid: state.pid.filter(|&pid| pid > 0),
+        network: Network { published: bindings(&ports), addresses: addresses(network.networks) },
         ports: published(&ports),
         settings,
         auto_remove: inspect.host_config.and_then(|host| host.auto_remove).unwrap_or(false),
@@ -70,7 +73,7 @@ fn time(text: Option<&str>) -> Option<SystemTime> {
     }
 }
 
-type Ports = std::collections::BTreeMap<String, Option<Vec<api::Binding>>>;
+type Ports = BTreeMap<String, Option<Vec<api::Binding>>>;
 
 /// One line of what a container offers: ordered as `docker ps` orders it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -129,6 +132,24 @@ fn of_key<'a>(key: &'a str, bindings: Option<&'a [api::Binding]>) -> Vec<Port<'a
             })
             .collect(),
     }
+}
+
+/// The published TCP ports.
+fn bindings(ports: &Ports) -> Vec<Published> {
+    let all = ports.iter().flat_map(|(key, bindings)| of_key(key, bindings.as_deref()));
+    let tcp = all.filter(|port| port.protocol == "tcp" && port.public != 0);
+    // Podman leaves the address out where all are meant.
+    let parsed = tcp.filter_map(|port| {
+        let ip = if port.ip.is_empty() { IpAddr::from([0, 0, 0, 0]) } else { port.ip.parse().ok()? };
+        Some(Published { outside: SocketAddr::new(ip, port.public), inside: port.private })
+    });
+    parsed.collect()
+}
+
+fn addresses(networks: Option<BTreeMap<String, Option<api::Endpoint>>>) -> Vec<IpAddr> {
+    let endpoints = networks.into_iter().flatten().filter_map(|(_, endpoint)| endpoint);
+    let texts = endpoints.flat_map(|endpoint| [endpoint.ip_address, endpoint.global_ipv6_address]);
+    texts.flatten().filter_map(|text| text.parse().ok()).collect()
 }
 
 struct Range<'a> {

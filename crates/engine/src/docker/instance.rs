@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gracefully_core::diagnosis::{Code, Finding};
 use gracefully_core::event::ExitStatus;
-use gracefully_core::policy::Then;
+use gracefully_core::policy::{Settings, Then};
 use gracefully_core::signal::Signal;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -26,8 +26,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::client::{Answer, Call, Client, Flavour, ORDER, QUESTION};
 use super::host::HostProcess;
 use super::stop::{self, Means, Target, Way};
-use super::{api, errors};
-use crate::{Container, Error, Instance, Result, Terminate};
+use super::{api, convert, errors};
+use crate::{Container, Error, Instance, Network, Result, Running, State, Terminate};
 
 /// How long the watch may come after the order: Podman looks four times a second.
 const WATCH_AFTER_ORDER: Duration = Duration::from_secs(1);
@@ -47,6 +47,7 @@ pub(super) struct DockerInstance {
     target: Target,
     /// The main process, if it is one of this machine's.
     process: Option<HostProcess>,
+    network: Network,
     /// The engine's `wait`, until somebody reads it.
     waiting: Mutex<Option<Answer>>,
     exit: OnceCell<ExitStatus>,
@@ -95,6 +96,7 @@ impl DockerInstance {
             name: container.name.clone(),
             target: Target { daemon, state: container.state, settings: container.settings },
             process,
+            network: container.network.clone(),
             waiting: Mutex::new(waiting),
             exit: OnceCell::new(),
             order: watch::Sender::new(Order::None),
@@ -192,7 +194,7 @@ impl DockerInstance {
         match self.client.ask::<api::Inspect>(Call::get(self.path("json"))).await {
             Ok(inspect) => {
                 let state = inspect.state.unwrap_or_default();
-                let code = state.exit_code.filter(|_| !super::convert::status(&state).is_up());
+                let code = state.exit_code.filter(|_| !convert::status(&state).is_up());
                 Ok(code.map_or(ExitStatus::Unknown, ExitStatus::from_docker))
             }
             Err(error) if error.is_not_found() => Ok(ExitStatus::Unknown),
@@ -328,6 +330,22 @@ impl Instance for DockerInstance {
             Order::Done => Ok(()),
             _ => super::start(&self.client, &self.id).await,
         }
+    }
+
+    fn network(&self) -> Network {
+        self.network.clone()
+    }
+
+    async fn running(&self) -> Result<Option<Running>> {
+        let inspect: api::Inspect = self.client.ask(Call::get(self.path("json"))).await?;
+        let container = convert::container(inspect, Settings::default());
+        if container.state != State::Running {
+            return Ok(None);
+        }
+        let main = container.pid.filter(|_| self.client.is_local());
+        let main = main.and_then(|pid| HostProcess::of_container(&self.id, pid)).map(|main| main.pid());
+        let healthy = container.health.map(|health| health == "healthy");
+        Ok(Some(Running { main, network: container.network, healthy }))
     }
 
     fn findings(&self) -> Vec<Finding> {

@@ -12,7 +12,7 @@ use gracefully_linux::process::StartTime;
 use gracefully_linux::{PidFd, pidfd};
 use serde::{Deserialize, Serialize};
 
-use crate::container::{Container, RunSpec, State};
+use crate::container::{Container, Network, RunSpec, State};
 
 /// The version of the record. A record of another version is not ours.
 const VERSION: u32 = 1;
@@ -172,6 +172,7 @@ impl Record {
             exit_code: self.exit.and_then(ExitStatus::code).map(i64::from),
             pid: self.main().map(|main| main.pid),
             ports: String::new(),
+            network: Network::default(),
             settings: self.settings(),
             auto_remove: self.spec.auto_remove,
             note,

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use gracefully_core::event::ExitStatus;
 use gracefully_linux::PidFd;
 
-use crate::container::{Container, State};
+use crate::container::{Container, Network, State};
 use crate::error::{Error, Result};
 use gracefully_core::policy::Settings;
 
@@ -123,6 +123,7 @@ fn unusable(root: &StateRoot, id: &str, error: &Error) -> Container {
         exit_code: None,
         pid: None,
         ports: String::new(),
+        network: Network::default(),
         settings: Settings::default(),
         auto_remove: false,
         note: Some(error.to_string()),
