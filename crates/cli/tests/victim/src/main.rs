@@ -18,11 +18,15 @@
 //! | `line BYTES` | one line of BYTES × `x`, then waits as `slow 0 0` |
 //! | `bytes` | every byte value once, without a newline, then waits as `slow 0 0` |
 //! | `ticker` | a numbered line every 10 ms until a stop signal; then `last` and exit 0 |
+//! | `http ADDRESS` | the HTTP server of `examples/hello`: no handler, connections are kept for ever |
+//! | `http-graceful ADDRESS` | the same as a careful author writes it: after SIGTERM it takes nothing new, answers what it has begun, and exits 0 |
 //! | `stamp FILE` | as `slow 0 0`; its last act is to write CLOCK_MONOTONIC, in nanoseconds, to FILE |
 
 use std::fs;
 use std::io::{self, Write};
 use std::process::{Child, Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -53,6 +57,8 @@ fn main() -> ExitCode {
         ["bytes"] => bytes(),
         ["ticker"] => ticker(),
         ["stamp", file] => stamp(&words, file),
+        ["http", address] => hello::serve(address).map(|()| 0),
+        ["http-graceful", address] => serve_gracefully(address),
         _ => Err(io::Error::other(format!("unknown mode: {}", words.join(" ")))),
     };
     match done {
@@ -114,6 +120,25 @@ fn wait_for_ever() -> io::Result<u8> {
 
 fn shell() -> io::Result<u8> {
     start_child(&["slow", "0", "0"])?.wait()?;
+    Ok(0)
+}
+
+/// Takes nothing new, finishes what it has begun, leaves.
+fn serve_gracefully(address: &str) -> io::Result<u8> {
+    let mut signals = Signals::new(STOP_SIGNALS)?;
+    let server = hello::Server::listen(address)?;
+    let accepting = server.clone();
+    let over = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::clone(&over);
+    let accept = std::thread::spawn(move || accepting.accept(|| is_over.load(Ordering::SeqCst)));
+    signals.forever().next();
+    over.store(true, Ordering::SeqCst);
+    // One more connection, so that the loop looks.
+    drop(server.wake());
+    let _ = accept.join();
+    while server.busy() > 0 {
+        pause(Duration::from_millis(1));
+    }
     Ok(0)
 }
 
