@@ -24,8 +24,8 @@ use gracefully_core::policy::{Policy, Request, Settings, Then, Timeout};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::sequence::Sequence;
 use gracefully_core::traffic::Traffic as Seen;
-use gracefully_drain::{Drain, Limit, Notice};
-use gracefully_engine::{Error, Instance, Running, Terminate};
+use gracefully_drain::{Drain, Limit, Notice, Survey};
+use gracefully_engine::{Error, Instance, Network, Running, Terminate};
 use gracefully_linux::{connections, family};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -47,6 +47,11 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The plan of a stop without registries.
 pub(crate) fn plan(request: &Request, settings: &Settings) -> Plan {
     Plan::new(Policy::resolve(request, settings), Work::of(request))
+}
+
+/// What a drain would find.
+pub(crate) fn survey(main: u32, network: &Network) -> Result<Survey, Limit> {
+    Survey::of(&traffic::target(main, network.clone()))
 }
 
 /// What is to be stopped, and how.

@@ -28,6 +28,7 @@ use rustix::io::{Errno, Result};
 use crate::nftables::{Destination, Hook, Match, Table, Verdict};
 use crate::owners::Owners;
 use crate::target::Target;
+use crate::valve::{Kind, Valves};
 use crate::watch::Watch;
 
 /// One way to keep new connections waiting.
@@ -159,6 +160,29 @@ pub(crate) fn hold(
     match listener_filter::ListenerFilter::new(&mut watch.inside, now) {
         Ok(hold) => return Ok(Box::new(hold)),
         Err(errno) => failed.push((Method::ListenerFilter, errno)),
+    }
+    Err(failed)
+}
+
+/// Which method there would be. The first two are tried on a port that nobody uses.
+///
+/// Fails with the reason for each method that was tried.
+pub(crate) fn method(target: &Target, watch: &Watch) -> std::result::Result<Method, Vec<(Method, Errno)>> {
+    let inside = Doors::of(target, watch).inside;
+    let nowhere = Match { hook: Hook::Prerouting, to: Destination::Local, port: 0 };
+    let doors = Doors { matches: vec![nowhere], inside };
+    let second = Duration::from_secs(1);
+    let tries: [(Method, &dyn Fn() -> Result<()>); 3] = [
+        (Method::Nfqueue, &|| nfqueue::NfQueue::new(target, &doors, second).map(drop)),
+        (Method::NftDrop, &|| nft_drop::NftDrop::new(target, &doors, second).map(drop)),
+        (Method::ListenerFilter, &|| Valves::new(Kind::Requests).map(drop)),
+    ];
+    let mut failed = Vec::new();
+    for (method, attempt) in tries {
+        match attempt() {
+            Ok(()) => return Ok(method),
+            Err(errno) => failed.push((method, errno)),
+        }
     }
     Err(failed)
 }

@@ -27,6 +27,7 @@ mod limits;
 mod nftables;
 mod owners;
 mod queue;
+mod survey;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -35,4 +36,5 @@ mod watch;
 
 pub use crate::agent::{Drain, Notice};
 pub use crate::limits::Limit;
+pub use crate::survey::Survey;
 pub use crate::target::{Published, Target};

@@ -218,6 +218,12 @@ impl Place {
         Ok(found)
     }
 
+    /// The other end of every connection, and what is going on there.
+    pub(crate) fn activities(&self) -> Vec<(SocketAddr, Activity)> {
+        let ours = self.connections.values().filter(|watched| watched.ours);
+        ours.map(|watched| (watched.peer, watched.activity)).collect()
+    }
+
     /// As [`Watch::end_now`].
     fn end_now(&mut self) -> Result<Vec<Ended>> {
         let mut after = HashMap::new();

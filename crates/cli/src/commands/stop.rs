@@ -306,7 +306,9 @@ async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> a
         let family = pid.and_then(family::family);
         let findings =
             family.map(|family| diagnosis::before(plan.policy.signal.value, &family)).unwrap_or_default();
-        Ok(Some(preview(&target(&found), &found.container, &plan, &findings).join("\n")))
+        let drains = plan.work.drain.is_some() || plan.work.settle.is_some();
+        let survey = pid.filter(|_| drains).map(|pid| drive::survey(pid, &found.container.network));
+        Ok(Some(preview(&target(&found), &found.container, &plan, survey.as_ref(), &findings).join("\n")))
     })
     .await
 }

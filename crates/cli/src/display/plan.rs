@@ -1,10 +1,12 @@
 //! `--dry-run`: who would get which signal, and when.
 
 use gracefully_core::diagnosis::Finding;
-use gracefully_core::plan::Plan;
+use gracefully_core::plan::{NewConnections, Plan};
 use gracefully_core::policy::{Then, Timeout};
 use gracefully_core::report::Target;
+use gracefully_drain::{Limit, Survey};
 use gracefully_engine::Container;
+use gracefully_linux::connection::Activity;
 
 use super::table::{Truncate, short_id};
 use super::time::short;
@@ -14,6 +16,7 @@ pub(crate) fn preview(
     target: &Target,
     container: &Container,
     plan: &Plan,
+    survey: Option<&Result<Survey, Limit>>,
     findings: &[Finding],
 ) -> Vec<String> {
     let id = short_id(&target.id, Truncate::Yes);
@@ -36,9 +39,43 @@ pub(crate) fn preview(
     ));
     lines.push(format!("  budget  {} ({})", policy.timeout.value, policy.timeout.source.describe()));
     lines.extend(phases(plan).into_iter().map(|phase| format!("  phase   {phase}")));
+    lines.extend(survey.into_iter().flat_map(|survey| traffic(survey, plan)));
     lines.extend(findings.iter().map(|finding| format!("  note    {finding}")));
     lines
 }
+
+/// Where it listens, who is connected, and what would happen to new connections.
+fn traffic(survey: &Result<Survey, Limit>, plan: &Plan) -> Vec<String> {
+    let survey = match survey {
+        Ok(survey) => survey,
+        Err(limit) => return vec![format!("  note    {limit}")],
+    };
+    let ports = survey.ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+    let mut lines = vec![format!("  listens {}", if ports.is_empty() { "nowhere" } else { &ports })];
+    if !survey.ports.is_empty() {
+        match (plan.work.drain, &survey.hold) {
+            (Some(NewConnections::Hold), Ok(method)) => lines.push(format!("  new     held ({method})")),
+            (Some(NewConnections::Hold), Err(limit)) => lines.push(format!("  note    {limit}")),
+            (Some(NewConnections::Refuse), _) => lines.push("  new     refused".into()),
+            (Some(NewConnections::Serve) | None, _) => lines.push("  new     served".into()),
+        }
+    }
+    lines.extend(survey.connections.iter().take(CONNECTIONS).map(|(peer, activity)| {
+        let what = match activity {
+            Activity::Idle => "idle".to_owned(),
+            Activity::Busy(why) => format!("busy: {why}"),
+            Activity::Closing | Activity::Listening(_) => "closing".to_owned(),
+        };
+        format!("  client  {peer}  {what}")
+    }));
+    if let more @ 1.. = survey.connections.len().saturating_sub(CONNECTIONS) {
+        lines.push(format!("  client  {more} more"));
+    }
+    lines
+}
+
+/// How many connections are shown one by one.
+const CONNECTIONS: usize = 20;
 
 /// Each planned phase with its end.
 fn phases(plan: &Plan) -> Vec<String> {
@@ -76,6 +113,7 @@ mod tests {
     use gracefully_core::diagnosis::Code;
     use gracefully_core::plan::Work;
     use gracefully_core::policy::{Policy, Request, Settings};
+    use gracefully_core::traffic::{Method, Why};
     use gracefully_engine::{Network, State};
 
     use super::*;
@@ -113,7 +151,7 @@ mod tests {
     fn it_says_who_gets_what_and_when() {
         let finding = Finding::new(Code::SignalReachesNobody, "It is deaf.").hint("Handle it.");
         assert_eq!(
-            preview(&target(), &container(State::Running), &plan(Request::default()), &[finding]),
+            preview(&target(), &container(State::Running), &plan(Request::default()), None, &[finding]),
             [
                 "web  local 0123456789ab, running",
                 "  signal  SIGTERM (docker's default) to pid 4711: python3 app.py",
@@ -128,7 +166,7 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_killed() {
         let request = Request { timeout: Some(Timeout::Never), then: Then::Start, ..Request::default() };
-        let lines = preview(&target(), &container(State::Paused), &plan(request), &[]);
+        let lines = preview(&target(), &container(State::Paused), &plan(request), None, &[]);
         assert_eq!(
             lines[2..],
             [
@@ -141,8 +179,36 @@ mod tests {
     }
 
     #[test]
+    fn it_says_who_is_connected_and_what_happens_to_others() {
+        let care = Request { then: Then::Start, ..Request::default() };
+        let plan = Plan::new(Policy::resolve(&care, &Settings::default()), Work::of(&care));
+        let survey = Survey {
+            ports: vec![80, 443],
+            connections: vec![
+                ("127.0.0.1:4711".parse().unwrap(), Activity::Idle),
+                ("[::1]:4712".parse().unwrap(), Activity::Busy(Why::Unanswered)),
+            ],
+            hold: Ok(Method::Nfqueue),
+        };
+        let lines = preview(&target(), &container(State::Running), &plan, Some(&Ok(survey)), &[]);
+        assert_eq!(
+            lines[3..],
+            [
+                "  phase   drain until 7.00 s at the latest",
+                "  phase   terminate until 10.00 s at the latest",
+                "  phase   kill at 10.00 s if it is still alive",
+                "  phase   start again",
+                "  listens 80, 443",
+                "  new     held (nfqueue)",
+                "  client  127.0.0.1:4711  idle",
+                "  client  [::1]:4712  busy: the request is not answered",
+            ]
+        );
+    }
+
+    #[test]
     fn there_is_nothing_to_stop_when_it_is_not_up() {
-        let lines = preview(&target(), &container(State::Exited), &plan(Request::default()), &[]);
+        let lines = preview(&target(), &container(State::Exited), &plan(Request::default()), None, &[]);
         assert_eq!(lines, ["web  local 0123456789ab, exited", "  nothing to stop"]);
     }
 }

@@ -118,7 +118,8 @@ pub(super) fn finding(limit: Limit) -> Finding {
     Finding { code: Code::Traffic, message: limit.message, hint: limit.hint }
 }
 
-fn target(main: u32, network: Network) -> Target {
+/// A program as those see it who look after its connections.
+pub(super) fn target(main: u32, network: Network) -> Target {
     let published = network.published.into_iter();
     Target {
         main,
