@@ -8,16 +8,15 @@ mod course;
 
 use std::time::Duration;
 
-use gracefully_linux::connection::Activity;
 use rustix::io::{Errno, Result};
 use rustix::net::{Shutdown, shutdown};
 
 use crate::owners::Owners;
 use crate::valve::{AT_MOST, Kind, Valves};
-use crate::watch::{Place, Watched};
+use crate::watch::{Parts, Place, Watched};
 
 pub(crate) use self::course::Course;
-use self::course::Step;
+use self::course::{Seen, Step};
 
 /// How often the deadline of shut valves is moved on.
 const KEEP_SHUT: Duration = AT_MOST.checked_div(4).expect("four is not zero");
@@ -29,6 +28,8 @@ pub(crate) struct Freezer {
     /// How many valves are in sockets.
     shut: usize,
     keep_shut_at: Duration,
+    /// When it acted first.
+    began: Option<Duration>,
     /// How many connections were closed without, and with, a request that was held back.
     pub(crate) closed_idle: u32,
     pub(crate) raced: u32,
@@ -38,7 +39,7 @@ impl Freezer {
     /// Fails with `EPERM` if bpf(2) is not allowed.
     pub(crate) fn new() -> Result<Self> {
         let valves = Valves::new(Kind::Data)?;
-        Ok(Self { valves, shut: 0, keep_shut_at: Duration::ZERO, closed_idle: 0, raced: 0 })
+        Ok(Self { valves, shut: 0, keep_shut_at: Duration::ZERO, began: None, closed_idle: 0, raced: 0 })
     }
 
     /// When [`keep_shut`](Self::keep_shut) is due.
@@ -57,14 +58,18 @@ impl Freezer {
 
     /// Takes the next step with every connection, after a look at them. Returns how many are not finished.
     pub(crate) fn act(&mut self, place: &mut Place, now: Duration) -> Result<u32> {
-        let (connections, Some(owners)) = place.parts() else { return Ok(0) };
+        let since = now.saturating_sub(*self.began.get_or_insert(now));
+        let Parts { connections, owners: Some(owners), mut tap } = place.parts() else { return Ok(0) };
         let mut stale = false;
         let mut unfinished = 0;
+        let mut shut = Vec::new();
         for watched in connections {
             let valves = &self.valves;
             let held_back = || valves.held_back(watched.cookie);
-            let step = watched.course.next(&watched.connection, watched.dropped, held_back, now);
-            match self.take(step, watched, owners, now) {
+            let Watched { ref connection, heard, dropped, .. } = *watched;
+            let step = watched.course.next(Seen { connection, heard, dropped, since }, held_back, now);
+            let taken = self.take(step, watched, owners, now);
+            match taken {
                 Ok(()) => {}
                 // The program has opened it since we looked at its files, or closed it since we looked at the socket.
                 Err(Errno::STALE | Errno::BADF | Errno::SRCH) => {
@@ -74,12 +79,28 @@ impl Freezer {
                 Err(Errno::EXIST | Errno::PERM) => watched.course = Course::Untouchable,
                 Err(errno) => return Err(errno),
             }
-            let closed = matches!(watched.course, Course::Closed { .. } | Course::Untouchable);
-            unfinished += u32::from(match watched.activity {
-                Activity::Busy(_) => true,
-                Activity::Idle => !closed,
-                Activity::Closing | Activity::Listening(_) => false,
-            });
+            unfinished += u32::from(watched.is_unfinished());
+            if step == Step::Shut && taken.is_ok() {
+                shut.push(watched);
+            }
+        }
+        if let Some(tap) = &mut tap
+            && !shut.is_empty()
+        {
+            // A packet is heard before TCP sees it. What was not heard by now meets a shut valve.
+            tap.listen()?;
+        }
+        for watched in shut {
+            let heard = tap.as_ref().map(|tap| tap.heard(watched.peer, watched.local)).unwrap_or_default();
+            let counted = watched.is_unfinished();
+            if watched.course.was_shut(heard) {
+                match self.take(Step::Close, watched, owners, now) {
+                    Ok(()) => unfinished -= u32::from(counted),
+                    // The program has closed it.
+                    Err(Errno::STALE | Errno::BADF | Errno::SRCH) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
         }
         if stale {
             owners.refresh();

@@ -4,6 +4,7 @@
 //!
 //! * `watch`: looks at its connections, one dump of the socket table after the other. Which of them has a request under
 //!   way is judged by [`gracefully_linux::connection`].
+//! * `tap`: hears what is said on the wire; where that is HTTP/1, `talk` knows which byte ends an answer.
 //! * `hold`: keeps new connections waiting for the restarted program; or refuses them, if there will be none.
 //! * `freeze`: closes connections on which nothing is under way, without cutting a request that begins at that moment.
 //! * `judge`: says afterwards whose request was cut all the same.
@@ -16,7 +17,8 @@
 //! after 100 ms (`valve`). So no guard process is needed, and none could be killed together with us.
 //!
 //! Looking needs no privilege in our own network namespace, `CAP_SYS_ADMIN` for another one, and `CAP_SYS_PTRACE` to see the files
-//! of others. Holding and refusing need `CAP_NET_ADMIN`, closing `CAP_BPF`. What is missing is said as a [`Limit`], and the
+//! of others. Listening needs `CAP_NET_RAW`, holding and refusing
+//! `CAP_NET_ADMIN`, closing `CAP_BPF`. What is missing is said as a [`Limit`], and the
 //! rest is done.
 
 mod agent;
@@ -28,6 +30,8 @@ mod nftables;
 mod owners;
 mod queue;
 mod survey;
+mod talk;
+mod tap;
 mod target;
 #[cfg(test)]
 mod testing;

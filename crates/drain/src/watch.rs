@@ -1,11 +1,14 @@
 //! Watching the connections of a program: one look after the other, each a dump of the kernel's socket table.
 //!
+//! A look combines two sources: what the kernel shows of every socket, and what was heard on the wire since the look before
+//! ([`tap`](crate::tap)), if that can be heard and understood.
+//!
 //! Connections are looked at where the program is, in its own network namespace. Docker's userland proxy makes a second
 //! place: it accepts a client's connection on the host and opens another one to the container, so an answer that has left
 //! the program may still be in the proxy, and a client that the proxy has accepted may not have reached the program.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -19,6 +22,9 @@ use rustix::io::Result;
 use crate::freeze::Course;
 use crate::judge::After;
 use crate::owners::Owners;
+use crate::queue::Ends;
+use crate::talk::{self, Heard};
+use crate::tap::Tap;
 use crate::target::Target;
 
 /// How often listeners that come and go are looked for.
@@ -106,6 +112,8 @@ impl Watch {
 pub(crate) struct Place {
     connections: HashMap<u64, Watched>,
     diag: SockDiag,
+    /// `None`: we may not listen.
+    tap: Option<Tap>,
     ports: Vec<u16>,
     whose: Whose,
     /// Connections that were not accepted, by the listeners' own count, and how many more they can take.
@@ -116,6 +124,17 @@ pub(crate) struct Place {
     seen_before: bool,
     /// Connections that ended since the look before while a request was under way on them.
     ended: Vec<Ended>,
+}
+
+/// What is needed to act on the connections of a place.
+#[derive(Debug)]
+pub(crate) struct Parts<'a, I> {
+    /// All that were there at the last look.
+    pub(crate) connections: I,
+    /// Where the program has them open.
+    pub(crate) owners: Option<&'a mut Owners>,
+    /// What is said on them.
+    pub(crate) tap: Option<&'a mut Tap>,
 }
 
 /// A connection that ended while a request was under way.
@@ -159,6 +178,8 @@ pub(crate) struct Watched {
     pub(crate) peer: SocketAddr,
     pub(crate) cookie: u64,
     pub(crate) inode: u64,
+    /// What was heard on the wire.
+    pub(crate) heard: Heard,
     /// Segments dropped by the kernel.
     pub(crate) dropped: u32,
     pub(crate) retransmits: u8,
@@ -179,6 +200,7 @@ impl Place {
         let programs = Programs { owners, listeners, due: now, shared: Vec::new(), alone };
         let mut place = Self::new(Vec::new(), Whose::Programs(Box::new(programs)))?;
         place.find_listeners(now)?;
+        place.tap = Tap::new(&place.ports).ok();
         Ok(place)
     }
 
@@ -189,6 +211,7 @@ impl Place {
     fn new(ports: Vec<u16>, whose: Whose) -> Result<Self> {
         Ok(Self {
             connections: HashMap::new(),
+            tap: None,
             diag: SockDiag::open(Which { states: States::LIVE, ports: &ports })?,
             ports,
             whose,
@@ -230,20 +253,22 @@ impl Place {
         self.diag.dump(|socket| {
             after.insert(socket.cookie, *socket);
         })?;
-        let ended = self.connections.values().filter_map(|watched| {
-            let after = after.get(&watched.cookie).map(|socket| After::of(&watched.connection, socket));
-            watched.end(watched.connection, after.unwrap_or(After::Gone))
-        });
+        let ended =
+            self.connections.values().filter(|watched| !watched.closed_by_us()).filter_map(|watched| {
+                let after = after.get(&watched.cookie).map(|socket| After::of(&watched.connection, socket));
+                watched.end(watched.connection, after.unwrap_or(After::Gone))
+            });
         Ok(ended.collect())
     }
 
-    /// All connections that were there at the last look, to act on, with what tells where the program has them open.
-    pub(crate) fn parts(&mut self) -> (impl Iterator<Item = &mut Watched>, Option<&mut Owners>) {
+    /// What is needed to act on connections.
+    pub(crate) fn parts(&mut self) -> Parts<'_, impl Iterator<Item = &mut Watched>> {
         let owners = match &mut self.whose {
             Whose::Programs(programs) => Some(&mut programs.owners),
             Whose::At(_) => None,
         };
-        (self.connections.values_mut().filter(|watched| watched.ours), owners)
+        let connections = self.connections.values_mut().filter(|watched| watched.ours);
+        Parts { connections, owners, tap: self.tap.as_mut() }
     }
 
     /// Looks at all listeners anew, where that is due.
@@ -256,6 +281,7 @@ impl Place {
         let ports = programs.listening()?;
         if ports != self.ports {
             self.diag.ask_about(Which { states: States::LIVE, ports: &ports });
+            self.tap = self.tap.take().filter(|tap| tap.listen_at(&ports).is_ok());
             self.ports = ports;
         }
         Ok(())
@@ -294,27 +320,47 @@ impl Place {
         let Self { connections, ended, .. } = self;
         connections.retain(|_, watched| {
             let is_there = watched.look == self.look;
-            if !is_there {
-                ended.extend(watched.end(watched.connection, After::Gone));
+            if !is_there && let Some(end) = watched.end(watched.connection, After::Gone) {
+                look.settled += u32::from(watched.closed_by_us());
+                ended.extend(Some(end).filter(|_| !watched.closed_by_us()));
             }
             is_there
         });
         self.ask_the_kernel(now);
+        self.listen()?;
         for watched in self.connections.values_mut().filter(|watched| watched.ours) {
             let was_busy = watched.why_busy().is_some();
-            let activity = watched.connection.activity(now);
+            let activity = watched.judge(now);
             match activity {
                 Activity::Busy(_) => look.busy += 1,
                 Activity::Idle => look.idle += 1,
+                Activity::Closing if watched.closed_by_us() => {}
                 Activity::Closing => self.ended.extend(watched.end(watched.before, watched.after)),
                 Activity::Listening(_) => {}
             }
-            look.settled += u32::from(was_busy && activity == Activity::Idle);
+            let settled =
+                activity == Activity::Idle || (activity == Activity::Closing && watched.closed_by_us());
+            look.settled += u32::from(was_busy && settled);
             watched.activity = activity;
         }
         // The listener counts those that the program has not accepted; so do we, but not all were shown to us.
         look.busy = look.busy.max(self.waiting);
         Ok(look)
+    }
+
+    /// Hears what was said until now. That is after the sockets were looked at: what it tells is newer.
+    fn listen(&mut self) -> Result<()> {
+        let Self { tap: Some(tap), connections, .. } = self else { return Ok(()) };
+        tap.listen()?;
+        for watched in connections.values_mut() {
+            watched.heard = tap.heard(watched.peer, watched.local);
+        }
+        if tap.len() > 2 * connections.len() + 100 {
+            let there: HashSet<Ends> =
+                connections.values().map(|watched| Ends { from: watched.peer, to: watched.local }).collect();
+            tap.keep(|ends| there.contains(ends));
+        }
+        Ok(())
     }
 
     /// Where it is unclear who sent last, the kernel's own idea may help.
@@ -393,6 +439,7 @@ impl Watched {
             peer: socket.peer,
             cookie: socket.cookie,
             inode: socket.inode,
+            heard: Heard::default(),
             dropped: socket.dropped,
             retransmits: socket.retransmits,
             since: now,
@@ -415,9 +462,43 @@ impl Watched {
         self.look = look;
     }
 
-    /// Its end, if it was busy and we have not closed it.
+    /// What is going on, by what the kernel shows and what was heard.
+    fn judge(&self, now: Duration) -> Activity {
+        let shown = self.connection.activity(now);
+        // While we hold something back, the wire says more than the program has seen.
+        let heard = if self.course == Course::Open { self.heard.state } else { talk::State::Unknown };
+        match (shown, heard) {
+            (
+                Activity::Listening(_)
+                | Activity::Closing
+                | Activity::Busy(Why::Connecting | Why::Unaccepted | Why::Unread | Why::Undelivered),
+                _,
+            )
+            | (_, talk::State::Unknown) => shown,
+            (Activity::Busy(_) | Activity::Idle, talk::State::Complete) => Activity::Idle,
+            (Activity::Busy(_) | Activity::Idle, talk::State::Asking | talk::State::Answering) => {
+                Activity::Busy(Why::Unanswered)
+            }
+            (Activity::Busy(_) | Activity::Idle, talk::State::Endless) => Activity::Busy(Why::Answering),
+        }
+    }
+
+    /// Does a drain have to wait for it, where idle connections are closed?
+    pub(crate) fn is_unfinished(&self) -> bool {
+        match self.activity {
+            Activity::Busy(_) => true,
+            Activity::Idle => !self.closed_by_us() && self.course != Course::Untouchable,
+            Activity::Closing | Activity::Listening(_) => false,
+        }
+    }
+
+    fn closed_by_us(&self) -> bool {
+        matches!(self.course, Course::Closed { .. })
+    }
+
+    /// Its end, if it was busy.
     fn end(&self, before: Connection, after: After) -> Option<Ended> {
-        let why = self.why_busy().filter(|_| self.ours && !matches!(self.course, Course::Closed { .. }))?;
+        let why = self.why_busy().filter(|_| self.ours)?;
         Some(Ended { watched: Self { connection: before, ..*self }, why, after })
     }
 

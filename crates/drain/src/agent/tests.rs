@@ -202,6 +202,41 @@ fn a_request_that_is_cut_is_reported_with_its_client() {
     });
 }
 
+/// They are closed behind an answer, before they ask again.
+#[test]
+fn clients_that_pause_have_nothing_to_repeat() {
+    in_new_netns(|| {
+        let server = Server::start(0);
+        let address = server.address;
+        let clients: Vec<_> = (0..16)
+            .map(|_| {
+                thread::spawn(move || {
+                    let mut client = Client(TcpStream::connect(address).unwrap());
+                    loop {
+                        client.ask("0.01");
+                        if client.answer().is_none() {
+                            return;
+                        }
+                        thread::park_timeout(Duration::from_millis(50));
+                    }
+                })
+            })
+            .collect();
+        thread::park_timeout(Duration::from_millis(300));
+        let (drain, notices) = begin(&server);
+        drain.refuse(LONG);
+        drain.observe();
+        drained(&notices);
+        for client in clients {
+            client.join().unwrap();
+        }
+        let connections = finished(&drain, &notices);
+        assert_eq!(connections.closed_idle + connections.raced, 16, "{connections:?}");
+        // On a machine that is busy, a client may be quicker than we are.
+        assert!(connections.raced <= 4, "{connections:?}");
+    });
+}
+
 #[test]
 fn clients_that_never_pause_are_never_cut() {
     in_new_netns(|| {

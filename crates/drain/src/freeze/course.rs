@@ -3,24 +3,32 @@
 //! ```text
 //!            ┌────────── more of the same request is held back ──────────┐
 //!            ▼                                                           │
-//!         Waits ──answered──► Open ──everything read──► Shut ──idle──► Closed
+//!         Waits ──answered──► Open ──everything read──► Shut ──over──► Closed
 //! ```
 //!
 //! A connection cannot be closed in the moment in which it is seen to be idle: a request may arrive in the next. So first
 //! its valve is shut, which holds back what the peer sends. From then on no new request can begin; one that has been read is
-//! answered as before. When it is idle with a shut valve, it is closed with a FIN, as the program itself would.
+//! answered as before. When that is over, the connection is closed with a FIN, as the program itself would.
 //!
-//! Who is in the middle of a request must not be held back. The valve is shut only when everything that arrived was read
-//! and nothing arrived lately; and what it holds back tells whether that was right. The beginning of an HTTP/1 request
-//! says that the answer before it is complete, and that the peer will understand when the connection is closed
-//! instead of answered: it has **raced**, and may safely ask somebody else (RFC 9112, section 9.3.1). Anything else,
-//! while the answer is due or so soon that it may belong to the exchange, opens the valve again.
+//! **When the valve is shut.** Where the conversation can be heard ([`talk`](crate::talk)), as soon as a request is whole: then
+//! nothing that is needed can be held back, and the connection can be closed right behind the last byte of the answer, while
+//! its client still reads it. Else when everything that arrived was read, nothing arrived lately, and the connection is idle;
+//! or, if it never is, after [`PATIENCE`].
+//!
+//! **What the valve holds back** tells whether that was right. The beginning of an HTTP/1 request says that the answer
+//! before it is complete, and that the peer will understand when the connection is closed instead of answered: it has
+//! **raced**, and may safely ask somebody else (RFC 9112, section 9.3.1). Anything else, while the answer is due or so soon
+//! that it may belong to the exchange, opens the valve again.
 
 use std::time::Duration;
 
 use gracefully_linux::connection::{Activity, Connection, QUIET, QUIET_MULTIPLEXED, Sender};
 
+use crate::talk::{Heard, State};
 use crate::valve::Beginning;
+
+/// How long a connection may go on that cannot be heard and that is never seen idle.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A request whose last piece arrived so long ago is complete, or its peer is slow.
 const COMPLETE: Duration = Duration::from_millis(5);
@@ -47,6 +55,9 @@ pub(crate) enum Course {
     Shut {
         /// Segments that the kernel had dropped before.
         dropped: u32,
+        /// How many answers had been heard before, and whether one is due.
+        answers: u32,
+        due: Due,
         /// Something was held back, and it was no piece of an exchange.
         raced: bool,
     },
@@ -57,6 +68,30 @@ pub(crate) enum Course {
     },
     /// It cannot be touched: it has a filter of its own, or we may not duplicate it.
     Untouchable,
+}
+
+/// Is an answer due when the valve is shut?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// None, as was heard.
+    Nothing,
+    /// One, as was heard: nothing that is held back can be a piece of its request.
+    Answer,
+    /// It was not heard.
+    Unknown,
+}
+
+/// What is known of a connection after a look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    /// What the kernel shows.
+    pub(crate) connection: &'a Connection,
+    /// What was heard on the wire. While the valve is shut, that is more than the program has seen.
+    pub(crate) heard: Heard,
+    /// How many segments the kernel has dropped in all.
+    pub(crate) dropped: u32,
+    /// How long the drain has been going on.
+    pub(crate) since: Duration,
 }
 
 /// What to do now.
@@ -73,15 +108,15 @@ pub(crate) enum Step {
 }
 
 impl Course {
-    /// What to do after a look at the connection, which has dropped so many segments in all; `held_back` tells the
-    /// beginning of the first of those that our valve dropped. Whoever cannot do it says [`Course::Untouchable`].
+    /// What to do after a look. `held_back` tells the beginning of the first of the segments that our valve dropped. Whoever
+    /// cannot do it says [`Course::Untouchable`].
     pub(crate) fn next(
         &mut self,
-        connection: &Connection,
-        dropped: u32,
+        seen: Seen<'_>,
         held_back: impl FnOnce() -> Option<Beginning>,
         now: Duration,
     ) -> Step {
+        let Seen { connection, heard, dropped, .. } = seen;
         if let Self::Waits(silence) = *self {
             let silent = connection.silent_for(now);
             let answered = matches!(connection.last(), Sender::Program | Sender::Nobody);
@@ -90,12 +125,30 @@ impl Course {
             }
         }
         match self {
-            Self::Open if may_shut(connection, now) => {
-                *self = Self::Shut { dropped, raced: false };
-                Step::Shut
+            Self::Open => match may_shut(&seen, now) {
+                Some(due) => {
+                    *self = Self::Shut { dropped, answers: heard.answers, due, raced: false };
+                    Step::Shut
+                }
+                None => Step::Nothing,
+            },
+            // The answer has no end: it lasts until the program ends, and its client may have something to say.
+            Self::Shut { .. } if heard.state == State::Endless => {
+                *self = Self::Open;
+                Step::Open
             }
-            Self::Shut { dropped: before, raced } => {
-                if dropped > *before && !*raced {
+            Self::Shut { dropped: before, answers, due, raced } => {
+                let held = dropped > *before;
+                let answered = heard.answers != *answers;
+                if *due == Due::Answer && !answered && heard.state == State::Unknown {
+                    // The thread is lost.
+                    *due = Due::Unknown;
+                }
+                if answered {
+                    *self = Self::Closed { raced: held };
+                    return Step::Close;
+                }
+                if held && *due == Due::Unknown && !*raced {
                     match meaning(held_back(), connection, now) {
                         Meaning::NextRequest => *raced = true,
                         Meaning::SameExchange(silence) => {
@@ -108,21 +161,57 @@ impl Course {
                         }
                     }
                 }
-                let raced = *raced;
-                if is_over(connection, raced, now) {
+                let raced = *raced || held;
+                if *due != Due::Answer && is_over(connection, raced, now) {
                     *self = Self::Closed { raced };
                     return Step::Close;
                 }
                 Step::Nothing
             }
-            Self::Open | Self::Waits(_) | Self::Closed { .. } | Self::Untouchable => Step::Nothing,
+            Self::Waits(_) | Self::Closed { .. } | Self::Untouchable => Step::Nothing,
         }
+    }
+
+    /// The valve is shut now, and everything that was said until then was heard. True: nothing is under way and the connection is
+    /// to be closed.
+    ///
+    /// Between the look and the valve an answer may have ended and a request, or a piece of one, may have slipped in. What was
+    /// heard now is newer than that; what is heard later was held back, or is an answer.
+    pub(crate) fn was_shut(&mut self, heard: Heard) -> bool {
+        let Self::Shut { answers, due, .. } = self else { return false };
+        let unchanged = heard.answers == std::mem::replace(answers, heard.answers);
+        match due {
+            Due::Nothing if unchanged && heard.state == State::Complete => {
+                *self = Self::Closed { raced: false };
+                return true;
+            }
+            Due::Answer if unchanged && heard.state == State::Answering => {}
+            Due::Nothing | Due::Answer | Due::Unknown => *due = Due::Unknown,
+        }
+        false
     }
 }
 
-/// Would a shut valve not tear a request?
-fn may_shut(connection: &Connection, now: Duration) -> bool {
-    connection.has_read_all() && (connection.last() != Sender::Peer || connection.silent_for(now) >= COMPLETE)
+/// Would a shut valve not tear a request? Then whether an answer is due.
+fn may_shut(seen: &Seen<'_>, now: Duration) -> Option<Due> {
+    let connection = seen.connection;
+    if !connection.has_read_all() {
+        return None;
+    }
+    match seen.heard.state {
+        State::Complete => Some(Due::Nothing),
+        State::Answering => Some(Due::Answer),
+        State::Asking | State::Endless => None,
+        State::Unknown => {
+            let may = match connection.last() {
+                Sender::Peer => connection.silent_for(now) >= COMPLETE,
+                Sender::Program | Sender::Unclear | Sender::Nobody => {
+                    connection.activity(now) == Activity::Idle || seen.since >= PATIENCE
+                }
+            };
+            may.then_some(Due::Unknown)
+        }
+    }
 }
 
 /// Is nothing under way on a connection whose valve is shut?
@@ -177,18 +266,7 @@ enum Kind {
 
 impl Kind {
     fn of(beginning: &Beginning) -> Self {
-        const METHODS: [&[u8]; 9] = [
-            b"GET ",
-            b"POST ",
-            b"PUT ",
-            b"HEAD ",
-            b"DELETE ",
-            b"OPTIONS ",
-            b"PATCH ",
-            b"CONNECT ",
-            b"TRACE ",
-        ];
-        if METHODS.iter().any(|method| beginning.starts_with(method)) {
+        if crate::talk::begins_request(beginning) {
             return Self::Request;
         }
         match beginning {

@@ -8,7 +8,7 @@ use rustix::io::{Errno, Result};
 
 use super::{Hold, Tally};
 use crate::valve::{AT_MOST, Kind, Valves};
-use crate::watch::Place;
+use crate::watch::{Parts, Place};
 
 /// How often the deadline is moved on.
 const KEEP_SHUT: Duration = AT_MOST.checked_div(4).expect("four is not zero");
@@ -25,7 +25,7 @@ impl ListenerFilter {
     pub(super) fn new(place: &mut Place, now: Duration) -> Result<Self> {
         let valves = Valves::new(Kind::Requests)?;
         let listeners = place.listeners()?;
-        let (_, Some(owners)) = place.parts() else { return Err(Errno::OPNOTSUPP) };
+        let Parts { owners: Some(owners), .. } = place.parts() else { return Err(Errno::OPNOTSUPP) };
         valves.keep_shut()?;
         for (inode, cookie) in listeners {
             valves.put_into(owners.duplicate(inode, cookie)?)?;

@@ -1,6 +1,6 @@
 //! The decisions on conversations made up at random: an HTTP/1 client with its kernel, a program with its kernel, a valve.
 
-use gracefully_linux::sock_diag::{State, TcpInfo, TcpSocket};
+use gracefully_linux::sock_diag::{State as TcpState, TcpInfo, TcpSocket};
 
 use super::*;
 
@@ -107,6 +107,12 @@ struct World {
     /// The program has read the whole of a request, or a part, and not answered it in full.
     begun: bool,
     answered: u64,
+    /// What a tap has heard since it listens.
+    heard: Heard,
+    listening: bool,
+    assumed: bool,
+    /// When the drain began.
+    began: u64,
 }
 
 impl World {
@@ -129,6 +135,39 @@ impl World {
             confirm_at: None,
             begun: false,
             answered: 0,
+            heard: Heard::default(),
+            listening: false,
+            assumed: false,
+            began: 0,
+        }
+    }
+
+    /// A tap begins to listen.
+    fn listen(&mut self) {
+        self.listening = true;
+        self.began = self.now;
+    }
+
+    /// It hears a piece of a request, whether that is held back or not; what is sent again tells nothing new.
+    fn hear_piece(&mut self) {
+        let first = self.pieces_left == self.manners.request_pieces;
+        let last = self.pieces_left == 1;
+        self.heard.state = match (self.heard.state, first, last) {
+            _ if !self.listening || self.manners.is_encrypted() => State::Unknown,
+            (State::Unknown | State::Complete, true, true) | (State::Asking, false, true) => State::Answering,
+            (State::Unknown | State::Complete, true, false) | (State::Asking, false, false) => State::Asking,
+            _ => State::Unknown,
+        };
+        self.assumed = false;
+    }
+
+    fn hear_answer(&mut self, first: bool, last: bool) {
+        if !self.listening || self.manners.is_encrypted() {
+            return;
+        }
+        self.assumed |= first && self.heard.state == State::Unknown;
+        if last && (self.assumed || self.heard.state == State::Answering) {
+            self.heard = Heard { state: State::Complete, answers: self.heard.answers + 1 };
         }
     }
 
@@ -158,6 +197,7 @@ impl World {
 
     fn piece(&mut self) {
         let first = self.pieces_left == self.manners.request_pieces;
+        self.hear_piece();
         if self.shut {
             self.dropped += 1;
             self.held_back.get_or_insert(if first || self.manners.is_encrypted() {
@@ -200,6 +240,7 @@ impl World {
     fn answer(&mut self) {
         self.interactive |= self.now - self.received.1 < 40_000;
         self.written = (self.written.0 + 100, self.now);
+        self.hear_answer(self.answers_left == self.manners.pieces, self.answers_left == 1);
         self.answers_left -= 1;
         // Linux confirms at once at the beginning of a connection and after a pause (`tcp_in_quickack_mode`).
         let at_once = self.answered < 8 || self.manners.think > 200_000;
@@ -220,7 +261,7 @@ impl World {
         let since = |(_, at): (u64, u64)| Duration::from_micros((self.now / tick - at / tick) * tick);
         let address = "127.0.0.1:80".parse().unwrap();
         TcpSocket {
-            state: State::Established,
+            state: TcpState::Established,
             local: address,
             peer: address,
             cookie: 1,
@@ -252,13 +293,18 @@ enum End {
 }
 
 /// Drains one connection from a random moment on.
-fn drain(seed: u64, next: impl Fn(&mut Course, &Connection, &World, Duration) -> Step) -> (Manners, End) {
+fn drain(
+    seed: u64,
+    hears: bool,
+    next: impl Fn(&mut Course, &Connection, &World, Duration) -> Step,
+) -> (Manners, End) {
     let mut random = Random::new(seed);
     let manners = Manners::random(&mut random);
     let mut world = World::new(manners);
     let start = 1_000_000 + random.below(3_000_000);
     let pace = 1_000 * (1 + random.below(3));
     world.run_until(start);
+    world.listen();
     let mut connection = Connection::new(&world.socket(), Duration::from_micros(start));
     let mut course = Course::default();
     while world.now < start + 20_000_000 {
@@ -267,12 +313,18 @@ fn drain(seed: u64, next: impl Fn(&mut Course, &Connection, &World, Duration) ->
         if connection.wants_evidence(now) {
             connection.is_interactive(world.interactive);
         }
+        // The wire is listened to a little later, and the step taken later still.
+        world.run_until(world.now + random.below(100));
         let step = next(&mut course, &connection, &world, now);
-        // It is taken a little after the look.
         world.run_until(world.now + random.below(300));
         match step {
             Step::Nothing => {}
-            Step::Shut => world.shut = true,
+            Step::Shut => {
+                world.shut = true;
+                if course.was_shut(if hears { world.heard } else { Heard::default() }) {
+                    return (manners, if world.begun { End::Cut } else { End::Closed(world.now - start) });
+                }
+            }
             Step::Open => {
                 world.shut = false;
                 world.held_back = None;
@@ -287,15 +339,28 @@ fn drain(seed: u64, next: impl Fn(&mut Course, &Connection, &World, Duration) ->
 }
 
 fn ours(course: &mut Course, connection: &Connection, world: &World, now: Duration) -> Step {
-    course.next(connection, world.dropped, || world.held_back, now)
+    let since = now.saturating_sub(Duration::from_micros(world.began));
+    course.next(
+        Seen { connection, heard: world.heard, dropped: world.dropped, since },
+        || world.held_back,
+        now,
+    )
 }
 
-#[test]
-fn no_connection_is_closed_in_the_middle_of_a_request_and_nearly_every_one_is_closed() {
+/// As ours where nothing may be heard.
+fn deaf(course: &mut Course, connection: &Connection, world: &World, now: Duration) -> Step {
+    let since = now.saturating_sub(Duration::from_micros(world.began));
+    let seen = Seen { connection, heard: Heard::default(), dropped: world.dropped, since };
+    course.next(seen, || world.held_back, now)
+}
+
+/// Drains many; says how long half of them and nine of ten took, and how many were never closed.
+fn drain_many(hears: bool) -> (Duration, Duration, usize) {
+    let next = if hears { ours } else { deaf };
     let mut took = Vec::new();
     let mut never = 0;
-    for seed in 0..5_000 {
-        match drain(seed, ours) {
+    for seed in 0..10_000 {
+        match drain(seed, hears, next) {
             (_, End::Closed(time)) => took.push(time),
             // A client that is always sending a request in pieces leaves no moment to hold the next one back.
             (manners, End::Never) if manners.request_pieces > 1 => never += 1,
@@ -304,9 +369,23 @@ fn no_connection_is_closed_in_the_middle_of_a_request_and_nearly_every_one_is_cl
     }
     took.sort_unstable();
     let quantile = |percent: usize| Duration::from_micros(took[(took.len() - 1) * percent / 100]);
-    assert!(quantile(50) < Duration::from_millis(200), "half of them take {:?}", quantile(50));
-    assert!(quantile(90) < Duration::from_secs(1), "nine of ten take {:?}", quantile(90));
+    (quantile(50), quantile(90), never)
+}
+
+#[test]
+fn no_connection_is_closed_in_the_middle_of_a_request_and_nearly_every_one_is_closed() {
+    let (half, most, never) = drain_many(true);
+    assert!(half < Duration::from_millis(300), "half of them take {half:?}");
+    assert!(most < Duration::from_secs(1), "nine of ten take {most:?}");
     assert!(never < 400, "{never} are never closed");
+}
+
+#[test]
+fn the_same_holds_where_nothing_can_be_heard() {
+    let (half, most, never) = drain_many(false);
+    assert!(half < Duration::from_millis(400), "half of them take {half:?}");
+    assert!(most < Duration::from_millis(1_500), "nine of ten take {most:?}");
+    assert!(never < 800, "{never} are never closed");
 }
 
 #[test]
@@ -329,6 +408,6 @@ fn the_conversations_would_show_a_course_that_is_too_simple() {
         }),
     ];
     for (what, next) in simple {
-        assert!((0..2_000).any(|seed| drain(seed, next).1 == End::Cut), "{what}");
+        assert!((0..2_000).any(|seed| drain(seed, true, next).1 == End::Cut), "{what}");
     }
 }
