@@ -326,9 +326,9 @@ pub(crate) struct Ps {
     #[arg(long)]
     pub(crate) no_trunc: bool,
 
-    /// table, or json for one object a line
-    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = values::format)]
-    pub(crate) format: values::Format,
+    /// table; json for one object a line; or a text with the object's fields in it: {{.Names}}, {{json .}}
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: String,
 }
 
 /// `logs`
@@ -359,9 +359,9 @@ pub(crate) struct Logs {
 /// `inspect`
 #[derive(Debug, Flags)]
 pub(crate) struct Inspect {
-    /// json; Go templates are not there, use jq
-    #[arg(short, long, value_name = "FORMAT", value_parser = values::inspect_format)]
-    pub(crate) format: Option<values::Format>,
+    /// json, or a text with fields in it: {{.State.Pid}}, {{json .State}} [default: indented JSON]
+    #[arg(short, long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
+    pub(crate) format: String,
 
     /// A name, an ID or the beginning of one; docker:NAME or local:NAME for one engine
     #[arg(required = true, value_name = "NAME|ID")]

@@ -15,14 +15,6 @@ pub(crate) struct Variable {
     pub(crate) value: Option<String>,
 }
 
-/// `--format`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Format {
-    #[default]
-    Table,
-    Json,
-}
-
 /// `--tail`: a number of lines; `None` is all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tail(pub(crate) Option<usize>);
@@ -93,23 +85,6 @@ pub(crate) fn variable(text: &str) -> Result<Variable, String> {
         return Err(format!("invalid environment variable: {text}"));
     }
     Ok(Variable { name: name.to_owned(), value })
-}
-
-/// `ps --format`
-pub(crate) fn format(text: &str) -> Result<Format, String> {
-    match text {
-        "table" | "" => Ok(Format::Table),
-        "json" => Ok(Format::Json),
-        _ => Err("Go templates are not supported; use --format json and jq".into()),
-    }
-}
-
-/// `inspect --format`
-pub(crate) fn inspect_format(text: &str) -> Result<Format, String> {
-    match text {
-        "json" | "" => Ok(Format::Json),
-        _ => Err("Go templates are not supported; leave it out and use jq".into()),
-    }
 }
 
 /// `logs --tail`. Docker takes whatever is not a number for "all"; here that is an error.

@@ -11,29 +11,57 @@ use crate::display::{Truncate, json_row, short_id, table};
 use crate::interrupt::Interrupts;
 use crate::lookup::in_words;
 use crate::settings::Settings;
-use crate::values::Format;
+use crate::template::Template;
+
+/// What is printed.
+enum Form {
+    Ids,
+    Table,
+    Json,
+    Lines(Template),
+}
+
+impl Form {
+    fn of(args: &Ps) -> anyhow::Result<Self> {
+        Ok(match args.format.as_str() {
+            _ if args.quiet => Self::Ids,
+            "" | "table" => Self::Table,
+            "json" => Self::Json,
+            table if table.starts_with("table ") => anyhow::bail!(
+                "a table has the columns that it has: write only the fields, or leave --format out"
+            ),
+            text => {
+                // A shell passes these on as they are typed.
+                let text = text.replace(r"\t", "\t").replace(r"\n", "\n");
+                let failed = |why| anyhow::anyhow!("failed to parse template: {why}");
+                Self::Lines(Template::parse(&text).map_err(failed)?)
+            }
+        })
+    }
+}
 
 pub(super) async fn ps(settings: &Settings, args: Ps) -> anyhow::Result<u8> {
+    let form = Form::of(&args)?;
     let mut interrupts = Interrupts::new()?;
     let containers = match interrupts.or(list(settings, args.all)).await {
         Ok(containers) => containers?,
         Err(interrupt) => return Ok(interrupt.code()),
     };
     let truncate = if args.no_trunc { Truncate::No } else { Truncate::Yes };
-    let console = &settings.console;
     let now = SystemTime::now();
-    if args.quiet {
-        for (_, container) in &containers {
-            console.line(short_id(&container.id, truncate));
-        }
-    } else if args.format == Format::Json {
-        for (kind, container) in &containers {
-            console.line(&json_row(*kind, container, truncate, now).to_string());
-        }
-    } else {
-        for row in table(&containers, truncate, now) {
-            console.line(&row);
-        }
+    let row = |(kind, container): &(Kind, Container)| json_row(*kind, container, truncate, now);
+    let lines: Vec<String> = match form {
+        Form::Ids => containers.iter().map(|(_, it)| short_id(&it.id, truncate).to_owned()).collect(),
+        Form::Table => table(&containers, truncate, now),
+        Form::Json => containers.iter().map(|it| row(it).to_string()).collect(),
+        Form::Lines(template) => containers
+            .iter()
+            .map(|it| template.render(&row(it)))
+            .collect::<Result<_, _>>()
+            .map_err(|why| anyhow::anyhow!("failed to execute template: {why}"))?,
+    };
+    for line in lines {
+        settings.console.line(&line);
     }
     Ok(exit::OK)
 }

@@ -28,6 +28,10 @@ behaviours! {
     74 logs_tail [docker local reference];
     75 inspect_has_docker_s_keys [docker local reference];
     75 inspect_of_nobody [docker local reference];
+    75 inspect_format_prints_fields [docker local reference];
+    75 inspect_format_prints_what_docker_prints [docker];
+    75 inspect_format_that_is_none [docker local reference];
+    73 ps_format_prints_fields [docker local reference];
 }
 
 fn wait_prints_exit_codes_in_order(world: &World) {
@@ -230,4 +234,66 @@ fn inspect_has_docker_s_keys(world: &World) {
 
 fn inspect_of_nobody(world: &World) {
     world.run(&["inspect", "nope"]).is(1, "[]\n").says("No such");
+}
+
+fn inspect_format_prints_fields(world: &World) {
+    let (up, down) = (world.start("slow 0 0"), world.start_unready(&[], "exit 5"));
+    assert_eq!(world.exit_code(&down), 5);
+    let format = "{{.Name}} {{.State.Status}}: {{.State.ExitCode}}, {{json .State.OOMKilled}}";
+    let expected = format!("/{} running: 0, false\n/{} exited: 5, false\n", up.name, down.name);
+    world.run(&["inspect", "-f", format, &up.name, &down.name]).is(0, &expected);
+    let pid = format!("{}\n", world.main_pid(&up));
+    world.run(&["inspect", "--format={{.State.Pid}}", &up.name]).is(0, &pid);
+}
+
+fn inspect_format_prints_what_docker_prints(world: &World) {
+    let target = world.start_with(&["--label", "app=web", "--stop-timeout", "3"], "slow 0 0");
+    for format in [
+        "{{.Id}} {{.Created}} {{.Path}} {{.Args}}",
+        "{{json .State}}",
+        "{{ .State.StartedAt }}",
+        "{{json .Config.Cmd}}{{.Config.Env}}",
+        "{{.Config.Labels.app}} {{json .Config.Labels}} {{.Config.StopTimeout}}",
+        "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.PidsLimit}} {{.HostConfig.ShmSize}} {{.Mounts}}",
+        r"a\tb }} {{.Driver}}}",
+        "{{.Foo}}",
+        "{{.State.Foo}}",
+        "{{.State.Status.Foo}}",
+        "{{json .Foo}}",
+        "{{",
+        "{{}}",
+    ] {
+        let args = ["inspect", "--format", format, &target.name];
+        let (docker, ours) = (run(&mut world.docker(&args)), world.run(&args));
+        ours.is(docker.code, &docker.stdout());
+        assert_eq!(ours.stderr, docker.stderr, "{format}");
+    }
+}
+
+fn inspect_format_that_is_none(world: &World) {
+    let target = world.start_unready(&[], "exit 0");
+    // Nobody is asked: the name may be anything.
+    let refused = world.run(&["inspect", "-f", "{{.State", "nope"]);
+    refused.is(64, "").says("template parsing error: template: :1: unclosed action\n");
+    let missing = "template parsing error: template: :1:8: executing \"\" at <.State.Foo>: map has no entry for key \"Foo\"\n";
+    world.run(&["inspect", "-f", "{{.State.Foo}}", &target.name]).is(1, "\n").says(missing);
+    world.run(&["inspect", "-f", "{{.Name}}", "nope"]).is(1, "\n").says("No such object: nope");
+    let one = world.run(&["inspect", "-f", "{{.Name}}", "nope", &target.name]);
+    one.is(1, &format!("/{}\n", target.name)).says("No such object: nope");
+    if world.kind != Kind::Reference {
+        let range = world.run(&["inspect", "-f", "{{range .Mounts}}x{{end}}", &target.name]);
+        range.is(64, "").says("{{range .Mounts}} is not supported");
+    }
+}
+
+fn ps_format_prints_fields(world: &World) {
+    let (up, down) = (world.start("slow 0 0"), world.start_unready(&[], "exit 5"));
+    assert_eq!(world.exit_code(&down), 5);
+    let all = world.run(&["ps", "-a", "--format", "{{.Names}}\\t{{.State}}"]);
+    assert_eq!(all.code, 0, "{all:#?}");
+    for line in [format!("{}\trunning", up.name), format!("{}\texited", down.name)] {
+        assert!(all.stdout().lines().any(|printed| printed == line), "{line:?}: {all:#?}");
+    }
+    world.run(&["ps", "--format", "{{"]).is(1, "").says("template: :1: unclosed action");
+    world.run(&["ps", "-a", "--format", "{{.Foo}}"]).is(1, "").says("executing \"\" at <.Foo>:");
 }
