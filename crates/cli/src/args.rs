@@ -299,6 +299,10 @@ pub(crate) struct Rm {
     #[arg(short, long)]
     pub(crate) force: bool,
 
+    /// Remove its anonymous volumes, too; the local engine has none
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+
     #[command(flatten)]
     pub(crate) targets: Targets,
 }

@@ -10,8 +10,8 @@ use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::Settings as Configured;
 use gracefully_core::signal::Signal;
 use gracefully_engine::{
-    Conductor, Container, Engine, Error, Instance, Kind, LogChunk, LogOptions, LogStream, Result, State,
-    Terminate,
+    Conductor, Container, Engine, Error, Instance, Kind, LogChunk, LogOptions, LogStream, Removal, Result,
+    State, Terminate,
 };
 
 use crate::args::Args;
@@ -150,8 +150,8 @@ impl Engine for Fake {
         Ok(stream::iter([chunk(LogStream::Stdout, b"out\n"), chunk(LogStream::Stderr, b"err")]).boxed())
     }
 
-    async fn remove(&self, container: &Container, force: bool) -> Result<()> {
-        if container.state.is_up() && !force {
+    async fn remove(&self, container: &Container, how: Removal) -> Result<()> {
+        if container.state.is_up() && !how.force {
             return Err(Error::Running { name: container.name.clone() });
         }
         self.note("remove", container);

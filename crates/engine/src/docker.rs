@@ -39,7 +39,7 @@ use gracefully_core::signal::Signal;
 use self::client::{Call, Client, ORDER, QUESTION};
 use self::endpoint::Endpoint;
 use self::instance::{Condition, DockerInstance, read_wait, wait_call};
-use crate::{Conductor, Container, Engine, Error, Kind, LogChunk, LogOptions, Result};
+use crate::{Conductor, Container, Engine, Error, Kind, LogChunk, LogOptions, Removal, Result};
 
 /// How long a start or a removal may take: volumes, networks and large file systems are slow, not hanging.
 const SLOW: Duration = Duration::from_mins(2);
@@ -153,9 +153,10 @@ impl Engine for Docker {
         logs::open(&self.client, logs::call(&container.id, options), form, limit).await
     }
 
-    /// Keeps anonymous volumes, as `docker rm` without `-v`.
-    async fn remove(&self, container: &Container, force: bool) -> Result<()> {
-        let call = Call::delete(format!("/containers/{}", container.id)).with("force", force.then_some(1));
+    async fn remove(&self, container: &Container, how: Removal) -> Result<()> {
+        let call = Call::delete(format!("/containers/{}", container.id))
+            .with("force", how.force.then_some(1))
+            .with("v", how.volumes.then_some(1));
         self.client.order(call, Some(SLOW)).await
     }
 }

@@ -99,8 +99,8 @@ pub trait Engine: Debug + Send + Sync {
         options: &LogOptions,
     ) -> Result<BoxStream<'static, Result<LogChunk>>>;
 
-    /// Removes a container; `force` kills it first if it runs.
-    async fn remove(&self, container: &Container, force: bool) -> Result<()>;
+    /// Removes a container.
+    async fn remove(&self, container: &Container, how: Removal) -> Result<()>;
 }
 
 /// Who carries out a stop.
@@ -150,6 +150,15 @@ pub struct Terminate {
     pub kill_after: Option<Duration>,
     /// Whether the program is started again afterwards.
     pub then: Then,
+}
+
+/// How a container is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Kill it first if it runs.
+    pub force: bool,
+    /// Remove its anonymous volumes, too, if the engine has such.
+    pub volumes: bool,
 }
 
 /// Which part of a log.

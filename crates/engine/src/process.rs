@@ -31,7 +31,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use self::instance::Held;
-use crate::{Conductor, Container, Engine, Error, Kind, LogChunk, LogOptions, Result, State};
+use crate::{Conductor, Container, Engine, Error, Kind, LogChunk, LogOptions, Removal, Result, State};
 
 /// How long a process may take to disappear after SIGKILL: as long as docker gives it.
 const KILL_TAKES_AT_MOST: Duration = Duration::from_secs(10);
@@ -192,7 +192,7 @@ impl Engine for Processes {
         })
     }
 
-    async fn remove(&self, container: &Container, _force: bool) -> Result<()> {
+    async fn remove(&self, container: &Container, _how: Removal) -> Result<()> {
         let pid = &container.id;
         Err(Error::Unsupported {
             what: format!("pid:{pid} is a process, not a container; end it with `gracefully stop pid:{pid}`"),

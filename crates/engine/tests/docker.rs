@@ -24,11 +24,13 @@ use gracefully_core::signal::Signal;
 use gracefully_engine::docker::Docker;
 use gracefully_engine::docker::endpoint::{Endpoint, EndpointOptions, Environment};
 use gracefully_engine::{
-    Conductor, Container, Engine, Error, Instance, LogOptions, LogStream, State, Terminate,
+    Conductor, Container, Engine, Error, Instance, LogOptions, LogStream, Removal, State, Terminate,
 };
 use tokio::time::{sleep, timeout};
 
 const IMAGE: &str = "gracefully-test/victim";
+
+const FORCED: Removal = Removal { force: true, volumes: true };
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -482,12 +484,12 @@ async fn removal_is_refused_while_it_runs() {
     let Some(daemon) = daemon() else { return };
     let made = daemon.run(&[], &["ignore"]).await;
     let container = made.find().await;
-    let error = daemon.docker.remove(&container, false).await.unwrap_err();
+    let error = daemon.docker.remove(&container, Removal::default()).await.unwrap_err();
     let reference = String::from_utf8(daemon.cli(&["rm", &made.id]).stderr).unwrap();
     assert_eq!(error.to_string(), reference.trim_end());
-    daemon.docker.remove(&container, true).await.unwrap();
+    daemon.docker.remove(&container, FORCED).await.unwrap();
     assert!(daemon.docker.find(&made.id).await.unwrap_err().is_not_found());
-    assert!(daemon.docker.remove(&container, true).await.unwrap_err().is_not_found());
+    assert!(daemon.docker.remove(&container, FORCED).await.unwrap_err().is_not_found());
 }
 
 #[tokio::test]

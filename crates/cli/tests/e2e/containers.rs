@@ -19,6 +19,8 @@ behaviours! {
     71 rm_refuses_what_runs [docker local reference];
     71 rm_force_kills [docker local reference];
     71 rm_force_of_nobody [docker local reference];
+    71 rm_volumes_takes_anonymous_ones_along [docker reference];
+    71 rm_volumes_needs_none [local];
     71 name_is_free_after_rm [local reference];
     73 ps_shows_how_it_ended [docker local reference];
     73 ps_quiet_prints_identifiers [docker local reference];
@@ -139,6 +141,24 @@ fn rm_force_of_nobody(world: &World) {
     } else {
         outcome.is(0, "");
     }
+}
+
+fn rm_volumes_takes_anonymous_ones_along(world: &World) {
+    for (args, stays) in [(&["rm", "-f"][..], true), (&["rm", "-f", "-v"], false), (&["rm", "-fv"], false)] {
+        let target = world.start_with(&["--volume", "/data"], "slow 0 0");
+        let volume = world.field(&target, "/Mounts/0/Name").as_str().expect("a name").to_string();
+        world.run(&[args, &[&target.name]].concat()).is(0, &target.line());
+        // To remove it is to find out whether it was there.
+        let removed = run(&mut world.docker(&["volume", "rm", &volume]));
+        assert_eq!(removed.code == 0, stays, "{args:?}: {removed:#?}");
+    }
+}
+
+fn rm_volumes_needs_none(world: &World) {
+    let target = world.start_unready(&[], "exit 0");
+    assert_eq!(world.exit_code(&target), 0);
+    world.run(&["rm", "--volumes", &target.name]).is(0, &target.line());
+    assert!(!world.exists(&target));
 }
 
 fn name_is_free_after_rm(world: &World) {

@@ -49,7 +49,7 @@ use gracefully_core::signal::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
-use crate::{Conductor, Container, Engine, Kind, LogChunk, LogOptions};
+use crate::{Conductor, Container, Engine, Kind, LogChunk, LogOptions, Removal};
 
 pub use self::control::Control;
 pub use self::home::{Home, Lock};
@@ -326,8 +326,9 @@ impl Engine for Local {
         log::read(home.path(), options, stopped)
     }
 
-    async fn remove(&self, container: &Container, force: bool) -> Result<()> {
-        self.remove_id(&container.id, force).await
+    /// There are no volumes here.
+    async fn remove(&self, container: &Container, how: Removal) -> Result<()> {
+        self.remove_id(&container.id, how.force).await
     }
 }
 

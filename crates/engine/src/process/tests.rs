@@ -321,7 +321,7 @@ async fn what_a_process_cannot_do_is_said_before_anything_happens() {
     let restart = Terminate { then: Then::Start, ..stop() };
     for error in [
         engine.start(&found).await.unwrap_err(),
-        engine.remove(&found, true).await.unwrap_err(),
+        engine.remove(&found, Removal::default()).await.unwrap_err(),
         engine.logs(&found, &LogOptions::default()).await.map(drop).unwrap_err(),
         instance.start().await.unwrap_err(),
         instance.terminate(&restart).await.unwrap_err(),
