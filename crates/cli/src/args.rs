@@ -322,6 +322,11 @@ pub(crate) struct Ps {
     #[arg(short, long)]
     pub(crate) all: bool,
 
+    /// Only those that fit: id, name (a pattern), status, exited (an exit code) or label; docker's other ones with
+    /// --engine docker. May be given several times
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::filter)]
+    pub(crate) filter: Vec<values::Filtered>,
+
     /// Only the IDs
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use gracefully_core::policy::Timeout;
-use gracefully_engine::Restart;
+use gracefully_engine::{Filter, Restart};
 
 /// `-e NAME=VALUE`, or `-e NAME`, which takes the value of our own environment if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,10 @@ pub(crate) struct Variable {
     pub(crate) name: String,
     pub(crate) value: Option<String>,
 }
+
+/// `--filter`: docker takes the empty text for none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filtered(pub(crate) Option<Filter>);
 
 /// `--tail`: a number of lines; `None` is all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +89,16 @@ pub(crate) fn variable(text: &str) -> Result<Variable, String> {
         return Err(format!("invalid environment variable: {text}"));
     }
     Ok(Variable { name: name.to_owned(), value })
+}
+
+/// `ps --filter`
+pub(crate) fn filter(text: &str) -> Result<Filtered, String> {
+    if text.is_empty() {
+        return Ok(Filtered(None));
+    }
+    let (key, value) = text.split_once('=').ok_or("bad format of filter (expected name=value)")?;
+    let key = key.trim().to_lowercase();
+    Ok(Filtered(Some(Filter { key, value: value.trim().to_owned() })))
 }
 
 /// `logs --tail`. Docker takes whatever is not a number for "all"; here that is an error.
@@ -264,6 +278,15 @@ mod tests {
         assert_eq!(since("60.5"), Ok(Since::Epoch(Duration::from_millis(60_500))));
         assert!(since("yesterday").is_err());
         assert!(since("-5").is_err());
+    }
+
+    #[test]
+    fn a_filter_is_a_key_and_a_value() {
+        let filter = |text| filter(text).map(|Filtered(filter)| filter.map(|it| (it.key, it.value)));
+        assert_eq!(filter(" Name = a=b "), Ok(Some(("name".into(), "a=b".into()))));
+        assert_eq!(filter("="), Ok(Some((String::new(), String::new()))));
+        assert_eq!(filter(""), Ok(None));
+        assert_eq!(filter("name"), Err("bad format of filter (expected name=value)".into()));
     }
 
     #[test]

@@ -109,6 +109,13 @@ pub enum Error {
         name: String,
     },
 
+    /// A list cannot be filtered so.
+    #[error("{why}")]
+    Filter {
+        /// Which filter, and what is wrong with it.
+        why: String,
+    },
+
     /// The engine cannot do this.
     #[error("{what}")]
     Unsupported {

@@ -31,7 +31,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use self::instance::Held;
-use crate::{Conductor, Container, Engine, Error, Kind, LogChunk, LogOptions, Removal, Result, State};
+use crate::{
+    Conductor, Container, Engine, Error, Kind, ListOptions, LogChunk, LogOptions, Removal, Result, State,
+};
 
 /// How long a process may take to disappear after SIGKILL: as long as docker gives it.
 const KILL_TAKES_AT_MOST: Duration = Duration::from_secs(10);
@@ -125,7 +127,7 @@ impl Engine for Processes {
     }
 
     /// Nobody wants to see all processes of the host among their containers.
-    async fn list(&self, _all: bool) -> Result<Vec<Container>> {
+    async fn list(&self, _options: &ListOptions) -> Result<Vec<Container>> {
         Ok(Vec::new())
     }
 

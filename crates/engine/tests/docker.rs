@@ -24,7 +24,8 @@ use gracefully_core::signal::Signal;
 use gracefully_engine::docker::Docker;
 use gracefully_engine::docker::endpoint::{Endpoint, EndpointOptions, Environment};
 use gracefully_engine::{
-    Conductor, Container, Engine, Error, Instance, LogOptions, LogStream, Removal, State, Terminate,
+    Conductor, Container, Engine, Error, Instance, ListOptions, LogOptions, LogStream, Removal, State,
+    Terminate,
 };
 use tokio::time::{sleep, timeout};
 
@@ -501,8 +502,10 @@ async fn all_or_only_those_that_run_the_youngest_first() {
         let ours = |container: &Container| [&running.id, &created.id].contains(&&container.id);
         containers.into_iter().filter(ours).map(|container| container.id).collect()
     };
-    assert_eq!(ids(daemon.docker.list(true).await.unwrap()), [created.id.clone(), running.id.clone()]);
-    assert_eq!(ids(daemon.docker.list(false).await.unwrap()), std::slice::from_ref(&running.id));
+    let all = ListOptions { all: true, ..ListOptions::default() };
+    assert_eq!(ids(daemon.docker.list(&all).await.unwrap()), [created.id.clone(), running.id.clone()]);
+    let up = ListOptions::default();
+    assert_eq!(ids(daemon.docker.list(&up).await.unwrap()), std::slice::from_ref(&running.id));
 }
 
 #[tokio::test]

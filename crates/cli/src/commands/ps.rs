@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::SystemTime;
 
 use gracefully_core::exit;
-use gracefully_engine::{Container, Error, Kind};
+use gracefully_engine::{Container, Error, Kind, ListOptions};
 
 use crate::args::{EngineChoice, Ps};
 use crate::display::{Truncate, json_row, short_id, table};
@@ -12,6 +12,7 @@ use crate::interrupt::Interrupts;
 use crate::lookup::in_words;
 use crate::settings::Settings;
 use crate::template::Template;
+use crate::values::Filtered;
 
 /// What is printed.
 enum Form {
@@ -42,8 +43,10 @@ impl Form {
 
 pub(super) async fn ps(settings: &Settings, args: Ps) -> anyhow::Result<u8> {
     let form = Form::of(&args)?;
+    let filters = args.filter.into_iter().filter_map(|Filtered(filter)| filter).collect();
+    let options = ListOptions { all: args.all, filters };
     let mut interrupts = Interrupts::new()?;
-    let containers = match interrupts.or(list(settings, args.all)).await {
+    let containers = match interrupts.or(list(settings, &options)).await {
         Ok(containers) => containers?,
         Err(interrupt) => return Ok(interrupt.code()),
     };
@@ -68,17 +71,21 @@ pub(super) async fn ps(settings: &Settings, args: Ps) -> anyhow::Result<u8> {
 
 /// An engine that is not there has no containers, unless it was asked for by name. One that is there and does not
 /// answer is worth a note, because then the list is not the whole one.
-async fn list(settings: &Settings, all: bool) -> anyhow::Result<Vec<(Kind, Container)>> {
+async fn list(settings: &Settings, options: &ListOptions) -> anyhow::Result<Vec<(Kind, Container)>> {
     let engines = &settings.engines;
     let mut containers = Vec::new();
     for &kind in engines.listed() {
         let listed = match engines.get(kind).await {
-            Ok(engine) => engine.list(all).await.map_err(Into::into),
+            Ok(engine) => engine.list(options).await.map_err(Into::into),
             Err(error) => Err(error),
         };
         match listed {
             Ok(listed) => containers.extend(listed.into_iter().map(|container| (kind, container))),
-            Err(error) if engines.choice() != EngineChoice::Auto => anyhow::bail!(in_words(kind, &error)),
+            Err(error)
+                if engines.choice() != EngineChoice::Auto || matches!(*error, Error::Filter { .. }) =>
+            {
+                anyhow::bail!(in_words(kind, &error))
+            }
             Err(error) if matches!(*error, Error::NoDaemon { .. }) => {}
             Err(error) => settings.console.note(&in_words(kind, &error)),
         }

@@ -24,6 +24,10 @@ behaviours! {
     71 name_is_free_after_rm [local reference];
     73 ps_shows_how_it_ended [docker local reference];
     73 ps_quiet_prints_identifiers [docker local reference];
+    73 ps_filters [docker local reference];
+    73 ps_filters_by_label [docker local reference];
+    73 ps_filters_by_what_only_docker_knows [docker reference];
+    73 ps_refuses_bad_filters [docker local reference];
     74 logs_follow_to_the_end [docker local reference];
     74 logs_of_what_has_ended [docker local reference];
     74 logs_of_nobody [docker local reference];
@@ -194,6 +198,79 @@ fn ps_quiet_prints_identifiers(world: &World) {
     let id = world.field(&target, "/Id").as_str().expect("an identifier")[..12].to_string();
     let outcome = world.run(&["ps", "-q"]);
     assert!(outcome.stdout().lines().any(|line| line == id), "{id}: {outcome:#?}");
+}
+
+/// The names of this test's own containers that `ps` lists.
+#[track_caller]
+fn listed<'a>(world: &World, targets: &[&'a Target], options: &str) -> Vec<&'a str> {
+    let args: Vec<&str> = ["ps", "--format", "{{.Names}}"].into_iter().chain(options.split(' ')).collect();
+    let outcome = world.run(&args);
+    assert_eq!(outcome.code, 0, "{outcome:#?}");
+    let names = outcome.stdout();
+    let is_listed = |target: &&&Target| names.lines().any(|name| name == target.name);
+    targets.iter().filter(is_listed).map(|target| target.name.as_str()).collect()
+}
+
+fn ps_filters(world: &World) {
+    let (up, zero) = (world.start("slow 0 0"), world.start_unready(&[], "exit 0"));
+    let killed = world.start_unready(&[], "exit 137");
+    assert_eq!((world.exit_code(&zero), world.exit_code(&killed)), (0, 137));
+    let (all, id) = ([&up, &zero, &killed], world.field(&zero, "/Id"));
+    let id = id.as_str().expect("an identifier");
+    let [up, zero, killed] = all.map(|target| target.name.as_str());
+    for (options, expected) in [
+        ("-a --filter exited=137", &[killed][..]),
+        ("-a -f exited=137 -f exited=0", &[zero, killed]),
+        ("-a -f exited=9", &[]),
+        ("-f exited=137", &[]),
+        ("-f status=exited", &[zero, killed]),
+        ("-f status=running -f status=paused", &[up]),
+        ("-f status=exited -f exited=0", &[zero]),
+        (&format!("-a -f id={id}"), &[zero]),
+        (&format!("-a --filter=id={}", &id[..12]), &[zero]),
+        (&format!("-f id={id}"), &[]),
+        (&format!("-a -f name=^{killed}$ -f name=^/{up}$"), &[up, killed]),
+        (&format!("-a -f name={killed} -f status=running"), &[]),
+        ("-a -f name=", &[up, zero, killed]),
+        ("-a -f name=[", &[]),
+    ] {
+        assert_eq!(listed(world, &all, options), expected, "{options}");
+    }
+}
+
+/// Nothing on the local engine has labels.
+fn ps_filters_by_label(world: &World) {
+    let options: &[&str] = if world.kind == Kind::Local { &[] } else { &["--label", "app=web"] };
+    let (labelled, other) = (world.start_with(options, "slow 0 0"), world.start("slow 0 0"));
+    let expected: &[&str] = if world.kind == Kind::Local { &[] } else { &[&labelled.name] };
+    for label in ["label=app", "label=app=web"] {
+        assert_eq!(listed(world, &[&labelled, &other], &format!("-f {label}")), expected, "{label}");
+    }
+    assert_eq!(listed(world, &[&labelled, &other], "-f label=app=db"), [""; 0]);
+}
+
+fn ps_filters_by_what_only_docker_knows(world: &World) {
+    let target = world.start("slow 0 0");
+    assert_eq!(listed(world, &[&target], "-f ancestor=gracefully-test/victim"), [&target.name]);
+    assert_eq!(listed(world, &[&target], "-f ancestor=gracefully-test/seed"), [""; 0]);
+}
+
+fn ps_refuses_bad_filters(world: &World) {
+    for (filter, code, why) in [
+        ("bogus=1", 1, "nvalid filter 'bogus'"),
+        ("=1", 1, "nvalid filter ''"),
+        ("status=bogus", 1, "nvalid filter 'status=bogus'"),
+        ("exited=x", 1, "strconv.Atoi: parsing \"x\": invalid syntax"),
+        (
+            "bogus",
+            125,
+            "invalid argument \"bogus\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
+        ),
+    ] {
+        world.run(&["ps", "-a", "--filter", filter]).is(code, "").says(why);
+    }
+    world.run(&["ps", "-f"]).is(125, "").says("flag needs an argument: 'f' in -f");
+    assert_eq!(world.run(&["ps", "-f", ""]).code, 0);
 }
 
 fn logs_follow_to_the_end(world: &World) {

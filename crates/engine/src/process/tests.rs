@@ -123,7 +123,7 @@ async fn a_process_looks_like_a_container() {
     assert_eq!((found.state, found.pid, found.exit_code), (State::Running, Some(pid), None));
     let age = SystemTime::now().duration_since(found.started.unwrap()).unwrap();
     assert!(age < Duration::from_mins(1), "{age:?}");
-    assert!(engine.list(true).await.unwrap().is_empty());
+    assert!(engine.list(&ListOptions { all: true, ..ListOptions::default() }).await.unwrap().is_empty());
 }
 
 #[tokio::test]
