@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{NOT_TEN, Target, World, behaviours, eventually, new_name, run};
+use crate::harness::{NOT_TEN, Target, World, behaviours, eventually, new_name};
 
 behaviours! {
     90 graceful_report [docker local process];
@@ -62,12 +62,7 @@ fn strict_tells_forced_from_graceful(world: &World) {
 }
 
 fn shell_form_is_explained(world: &World) {
-    let target = Target { name: new_name() };
-    world.own(&target.name);
-    let started =
-        run(&mut world.docker(&["run", "-d", "--net=none", "--name", &target.name, "gracefully-test/shell"]));
-    assert_eq!(started.code, 0, "{started:#?}");
-    eventually("it has started", || world.log(&target).contains("started").then_some(()));
+    let target = world.start_image(&[], "gracefully-test/shell", &[]);
     let outcome = world.run(&["stop", "-t", "1", &target.name]);
     outcome
         .is(0, &target.line())

@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-
 use crate::dockerd::Dockerd;
 use crate::harness::{
-    Kind, LONG, NOT_TEN, SECOND, Target, World, behaviours, eventually, gracefully, new_name, run, skip_test,
-    start,
+    Kind, LONG, NOT_TEN, SECOND, Target, World, behaviours, eventually, gracefully, kill, new_name, run,
+    skip_test, start,
 };
 
 behaviours! {
@@ -143,13 +141,6 @@ fn daemon_dies_during_a_stop(world: &World) {
     eventually("the container is killed all the same", || {
         (!Path::new("/proc").join(&pid).exists()).then_some(())
     });
-}
-
-fn kill(pid: u32) {
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a PID")).expect("a PID");
-    if let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) {
-        let _ = pidfd_send_signal(fd, Signal::KILL);
-    }
 }
 
 fn socket_without_permission(world: &World) {

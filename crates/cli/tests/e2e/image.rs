@@ -1,6 +1,6 @@
 //! The seed as an image: FROM scratch, exec form, at most 1 MB.
 
-use crate::harness::{NOT_TEN, Target, World, behaviours, eventually, new_name, run};
+use crate::harness::{NOT_TEN, World, behaviours, run};
 
 behaviours! {
     91 seed_image_is_small [reference];
@@ -15,14 +15,7 @@ fn seed_image_is_small(world: &World) {
 }
 
 fn seed_is_stopped_gracefully(world: &World) {
-    let target = Target { name: new_name() };
-    world.own(&target.name);
-    assert_eq!(
-        run(&mut world.docker(&["run", "-d", "--net=none", "--name", &target.name, "gracefully-test/seed"]))
-            .code,
-        0
-    );
-    eventually("it has started", || (!world.log(&target).is_empty()).then_some(()));
+    let target = world.start_image(&[], "gracefully-test/seed", &[]);
     world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
     assert_eq!(world.log(&target), "Program started...\nSIGTERM received!\nExiting...\n");
     assert_eq!(world.exit_code(&target), 0);

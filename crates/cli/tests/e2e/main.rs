@@ -17,10 +17,11 @@
 //! | 73 | NAMES is the last column of `ps` | ENGINE follows it | two engines in one table |
 //! | 36 | the name is printed before the removal is complete | after it | the name can be used again at once |
 //! | 34 | a program stopped by SIGSTOP is killed when time is up | local and process: it is continued and exits | it can act on its stop signal |
+//! | 53 | after `kill -s HUP` a crash is final, whatever the restart policy | local: it is restarted | a reload is no stop |
 //! | 54 | `restart` handles one container after the other | up to 50 at a time | as `stop` |
 //!
-//! Left out: 38 (`container stop`, a second name for `stop`), 51 (`--user=daemon` needs an image with users), 53, 79
-//! (health checks), 80 (docker's own `build`), 83 to 88 (podman's own command line).
+//! Left out: 38 (`container stop`, a second name for `stop`), 79 (health checks), 80 (docker's own `build`), 83 to 88
+//! (podman's own command line).
 
 #[path = "../../../../xtask/src/dockerd.rs"]
 mod dockerd;

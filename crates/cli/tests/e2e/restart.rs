@@ -11,6 +11,7 @@ behaviours! {
     57 timeout_kills_first [docker local reference];
     58 paused_runs_afterwards [docker reference];
     59 auto_remove_waits_for_the_real_end [docker local reference];
+    59 auto_remove_after_a_kill [docker local reference];
     60 client_that_dies_changes_nothing [docker local reference];
     61 restart_policy_works_afterwards [docker local reference];
 }
@@ -67,6 +68,14 @@ fn auto_remove_waits_for_the_real_end(world: &World) {
     assert_eq!(world.status(&target), "running");
     eventually("it has started twice", || (starts(world, &target) == 2).then_some(()));
     world.run(&["stop", &target.name]).is(0, &target.line());
+    eventually("it is removed", || (!world.exists(&target)).then_some(()));
+}
+
+fn auto_remove_after_a_kill(world: &World) {
+    let target = world.start_with(&["--rm"], "slow 0 0");
+    world.run(&["restart", &target.name]).is(0, &target.line());
+    assert_eq!(world.status(&target), "running");
+    world.run(&["kill", &target.name]).is(0, &target.line());
     eventually("it is removed", || (!world.exists(&target)).then_some(()));
 }
 

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{Kind, NOT_TEN, SECOND, Target, World, behaviours, created, eventually, new_name, run};
+use crate::harness::{Kind, LONG, NOT_TEN, SECOND, World, behaviours, created, eventually, new_name, run};
 
 behaviours! {
     15 finishes_what_it_is_doing [docker local process reference];
@@ -10,6 +10,9 @@ behaviours! {
     19 timeout_too_small_kills [docker local process reference];
     20 negative_timeout_never_kills [docker local reference];
     21 stop_timeout_of_the_container [docker local reference];
+    21 stop_timeout_zero_kills_at_once [docker local reference];
+    21 negative_stop_timeout_never_kills [docker local reference];
+    21 timeout_option_overrides [docker local reference];
     22 stop_signal_of_the_container [docker local reference];
     22 stop_signal_of_the_image [docker reference];
     22 signal_option_overrides [docker local process];
@@ -26,6 +29,8 @@ behaviours! {
     32 client_ended_by_sigterm_leaves_the_stop_to_the_engine [docker local];
     32 client_ended_by_sigint [docker local];
     34 pid_1_without_a_handler [docker local reference];
+    34 init_in_front_passes_the_signal_on [docker reference];
+    34 init_of_our_own_is_not_there_yet [local];
     35 child_behind_a_shell_is_not_signalled [docker local reference];
     36 auto_remove_is_complete [docker local];
     37 same_name_twice [docker local reference];
@@ -64,6 +69,28 @@ fn stop_timeout_of_the_container(world: &World) {
     assert_eq!(world.exit_code(&target), 137);
 }
 
+fn stop_timeout_zero_kills_at_once(world: &World) {
+    let target = world.start_with(&["--stop-timeout", "0"], "ignore");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+/// Longer than the ten seconds that would end it otherwise.
+fn negative_stop_timeout_never_kills(world: &World) {
+    let target = world.start_with(&["--stop-timeout", "-1"], "slow 11 42");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_between(11 * SECOND, LONG);
+    assert_eq!(world.exit_code(&target), 42);
+}
+
+fn timeout_option_overrides(world: &World) {
+    let target = world.start_with(&["--stop-timeout", "-1"], "ignore");
+    world.run(&["stop", "-t", "1", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
+    assert_eq!(world.exit_code(&target), 137);
+    let target = world.start_with(&["--stop-timeout", "0"], "slow 1 42");
+    world.run(&["stop", "-t", "30", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
+    assert_eq!(world.exit_code(&target), 42);
+}
+
 fn stop_signal_of_the_container(world: &World) {
     let target = world.start_with(&["--stop-signal", "USR1"], "slow 0 0");
     world.run(&["stop", &target.name]).is(0, &target.line());
@@ -72,11 +99,7 @@ fn stop_signal_of_the_container(world: &World) {
 }
 
 fn stop_signal_of_the_image(world: &World) {
-    let target = Target { name: new_name() };
-    world.own(&target.name);
-    let image = ["run", "-d", "--net=none", "--name", &target.name, "gracefully-test/quit", "slow", "0", "0"];
-    assert_eq!(run(&mut world.docker(&image)).code, 0);
-    eventually("it has started", || world.log(&target).contains("started").then_some(()));
+    let target = world.start_image(&[], "gracefully-test/quit", &["slow", "0", "0"]);
     world.run(&["stop", &target.name]).is(0, &target.line());
     assert!(world.log(&target).contains("got 3"));
 }
@@ -194,6 +217,22 @@ fn pid_1_without_a_handler(world: &World) {
     let target = world.start("default");
     world.run(&["stop", "-t", "2", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
     assert_eq!(world.exit_code(&target), 137);
+}
+
+/// docker-init is tini: the program is no PID 1 any more, so that SIGTERM ends it without a handler.
+fn init_in_front_passes_the_signal_on(world: &World) {
+    let target = world.start_with(&["--init"], "default");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 143);
+    let target = world.start_with(&["--init"], "slow 0 5");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 5);
+}
+
+fn init_of_our_own_is_not_there_yet(world: &World) {
+    let outcome = run(&mut world.run_detached(&new_name(), &["--init"], "default"));
+    outcome.is(125, "").says("gracefully-init is not there yet");
+    world.run(&["ps", "-aq"]).is(0, "");
 }
 
 fn child_behind_a_shell_is_not_signalled(world: &World) {

@@ -10,7 +10,7 @@ mod skip;
 mod world;
 
 pub(crate) use poll::{LONG, NOT_TEN, SECOND, eventually, pause_between_looks};
-pub(crate) use running::{Outcome, Running, run, start};
+pub(crate) use running::{Outcome, Running, kill, run, start};
 pub(crate) use skip::{Skip, skip};
 pub(crate) use world::{Kind, Target, World, created, gracefully, new_name};
 

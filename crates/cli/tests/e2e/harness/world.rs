@@ -148,6 +148,18 @@ impl World {
         Target { name }
     }
 
+    /// Starts a container of docker's from another image than the victim's, and waits for its first words.
+    #[track_caller]
+    pub(crate) fn start_image(&self, options: &[&str], image: &str, command: &[&str]) -> Target {
+        let target = Target { name: new_name() };
+        self.own(&target.name);
+        let mut docker = self.docker(&["run", "--detach", "--net=none", "--name", &target.name]);
+        let outcome = run(docker.args(options).arg(image).args(command));
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
+        eventually("it has started", || (!self.log(&target).is_empty()).then_some(()));
+        target
+    }
+
     /// The command that starts a container.
     pub(crate) fn run_detached(&self, name: &str, options: &[&str], mode: &str) -> Command {
         let mode = mode.split_whitespace();
