@@ -1,8 +1,12 @@
 //! `wait`, `run`, `rm`, `ps`, `logs`, `inspect`: cases 63 to 75.
 
+use std::process::Command;
+
 use rustix::process::Signal;
 
-use crate::harness::{Kind, Outcome, Target, World, behaviours, created, eventually, new_name, run};
+use crate::harness::{
+    Kind, Outcome, Target, World, behaviours, created, eventually, new_name, run, skip_test,
+};
 
 behaviours! {
     63 wait_prints_exit_codes_in_order [docker local reference];
@@ -13,6 +17,7 @@ behaviours! {
     65 run_passes_the_signal_that_ended_it [local];
     65 run_says_what_cannot_be_started [local];
     66 run_forwards_signals [local];
+    67 third_sigterm_ends_the_client_alone [local reference];
     68 name_in_use [local reference];
     69 remove_and_restart_conflict [local reference];
     70 bad_stop_settings [local reference];
@@ -33,6 +38,7 @@ behaviours! {
     74 logs_of_nobody [docker local reference];
     74 logs_tail [docker local reference];
     75 inspect_has_docker_s_keys [docker local reference];
+    75 inspect_of_what_ran_out_of_memory [docker reference];
     75 inspect_of_nobody [docker local reference];
     75 inspect_format_prints_fields [docker local reference];
     75 inspect_format_prints_what_docker_prints [docker];
@@ -97,6 +103,43 @@ fn run_forwards_signals(world: &World) {
     let outcome = client.ended();
     assert_eq!(outcome.code, 6, "{outcome:#?}");
     assert!(outcome.stdout().contains("got 15"), "{outcome:#?}");
+}
+
+/// The program is deaf to what is passed on to it; three of them are enough for the client.
+fn third_sigterm_ends_the_client_alone(world: &World) {
+    if world.kind == Kind::Reference && docker_cli_is_older_than(28) {
+        skip_test!("this docker CLI is older than 28, which was the first to give up");
+    }
+    let target = Target { name: new_name() };
+    world.own(&target.name);
+    let client = match world.kind {
+        Kind::Reference => {
+            let run = ["run", "--net=none", "--name", &target.name, "gracefully-test/victim", "ignore"];
+            world.spawn(&run)
+        }
+        _ => world.spawn(&["run", "--name", &target.name, "--", &world.victim(), "ignore"]),
+    };
+    eventually("it has started", || {
+        (world.exists(&target) && world.log(&target).contains("started")).then_some(())
+    });
+    for arrived in 1..=2 {
+        client.signal(Signal::TERM);
+        eventually("it is passed on", || {
+            (world.log(&target).matches("got 15").count() == arrived).then_some(())
+        });
+    }
+    client.signal(Signal::TERM);
+    client
+        .ended()
+        .is(1, "started ignore\ngot 15\ngot 15\n")
+        .says("\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n");
+    assert_eq!(world.status(&target), "running");
+}
+
+fn docker_cli_is_older_than(major: u32) -> bool {
+    let version = run(Command::new("docker").arg("--version")).stdout();
+    let number = version.trim_start_matches("Docker version ").split('.').next().and_then(|n| n.parse().ok());
+    number.is_none_or(|number: u32| number < major)
 }
 
 fn name_in_use(world: &World) {
@@ -327,6 +370,21 @@ fn inspect_has_docker_s_keys(world: &World) {
     }
     let seen = ["Status", "Running", "OOMKilled", "Pid", "ExitCode"].map(|key| state[key].to_string());
     assert_eq!(seen, ["\"exited\"", "false", "false", "0", "5"]);
+}
+
+fn inspect_of_what_ran_out_of_memory(world: &World) {
+    let limits = run(&mut world.docker(&["info", "--format", "{{.MemoryLimit}} {{.SwapLimit}}"])).stdout();
+    if limits != "true true\n" {
+        skip_test!("this kernel does not limit a container's memory");
+    }
+    let target = world.start_unready(&["--memory", "32m", "--memory-swap", "32m"], "eat 256");
+    assert_eq!(world.exit_code(&target), 137);
+    // dockerd hears of it by another way than of the exit.
+    eventually("it is said why", || (world.field(&target, "/State/OOMKilled") == true).then_some(()));
+    world.run(&["inspect", "-f", "{{.State.OOMKilled}}", &target.name]).is(0, "true\n");
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    let control = world.start_unready(&["--memory", "32m", "--memory-swap", "32m"], "eat 1");
+    assert_eq!((world.exit_code(&control), world.field(&control, "/State/OOMKilled")), (0, false.into()));
 }
 
 fn inspect_of_nobody(world: &World) {

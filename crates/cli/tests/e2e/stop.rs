@@ -35,6 +35,7 @@ behaviours! {
     36 auto_remove_is_complete [docker local];
     37 same_name_twice [docker local reference];
     33 second_stop_overrides_the_first [docker local reference];
+    38 container_stop_is_stop [docker local reference];
 }
 
 fn finishes_what_it_is_doing(world: &World) {
@@ -262,4 +263,12 @@ fn second_stop_overrides_the_first(world: &World) {
     world.run(&["stop", "-t", "0", &target.name]).is(0, &target.line());
     first.ended().is(0, &target.line()).took_less_than(30 * SECOND);
     assert_eq!(world.exit_code(&target), 137);
+}
+
+fn container_stop_is_stop(world: &World) {
+    let target = world.start("slow 0 5");
+    world.run(&["container", "stop", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 5);
+    world.run(&["container", "rm", &target.name]).is(0, &target.line());
+    assert!(!world.exists(&target));
 }
