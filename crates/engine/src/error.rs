@@ -177,11 +177,13 @@ const AMBIGUOUS: [&str; 3] =
 
 impl Error {
     /// Is there no such container? Docker's refusals keep the daemon's text ([`Error::Daemon`]), so that they print
-    /// as the docker CLI prints them; this tells what they mean.
+    /// as the docker CLI prints them; this tells what they mean. Podman says so with status 500 if the container is
+    /// removed while it looks.
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::NotFound { .. } => true,
-            Self::Daemon { status, .. } => *status == 404 && !self.is_ambiguous(),
+            Self::Daemon { status: 404, .. } => !self.is_ambiguous(),
+            Self::Daemon { status: 500, message } => message.ends_with(": no such container"),
             _ => false,
         }
     }
