@@ -10,17 +10,17 @@ use serde_json::Value;
 use crate::harness::{Target, World, behaviours, created, eventually, kill, run};
 
 behaviours! {
-    78 stop [docker reference];
-    78 stop_that_kills [docker reference];
-    78 stop_of_what_is_paused [docker reference];
-    78 stop_of_what_has_ended_or_never_ran [docker reference];
-    78 stop_with_a_signal [docker];
-    78 kill_without_a_signal [docker reference];
-    78 kill_with_a_signal [docker reference];
-    78 restart [docker reference];
-    78 forced_removal [docker reference];
-    79 health_checks_go_on_after_a_signal [docker reference];
-    79 health_checks_go_on_until_the_end [docker reference];
+    78 stop [docker reference podman("Podman's events have names of their own")];
+    78 stop_that_kills [docker reference podman("Podman's events have names of their own")];
+    78 stop_of_what_is_paused [docker reference podman("Podman's events have names of their own")];
+    78 stop_of_what_has_ended_or_never_ran [docker reference podman("Podman's events have names of their own")];
+    78 stop_with_a_signal [docker podman("Podman's events have names of their own")];
+    78 kill_without_a_signal [docker reference podman("Podman's events have names of their own")];
+    78 kill_with_a_signal [docker reference podman("Podman's events have names of their own")];
+    78 restart [docker reference podman("Podman's events have names of their own")];
+    78 forced_removal [docker reference podman("Podman's events have names of their own")];
+    79 health_checks_go_on_after_a_signal [docker reference podman("Podman's health checks need systemd")];
+    79 health_checks_go_on_until_the_end [docker reference podman("Podman's health checks need systemd")];
 }
 
 /// What docker tells about one container.

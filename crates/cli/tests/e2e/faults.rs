@@ -27,9 +27,9 @@ behaviours! {
     92 long_state_directory [local];
     92 monitor_killed [local];
     92 killed_from_outside [local];
-    92 line_of_one_megabyte [docker local];
+    92 line_of_one_megabyte [docker podman local];
     92 binary_log [local];
-    92 main_process_forks_and_exits [docker local];
+    92 main_process_forks_and_exits [docker podman local];
     92 program_that_stops_itself [process];
     92 process_that_is_gone [process];
     92 process_that_makes_no_sense [process];

@@ -6,9 +6,9 @@ use crate::harness::{NOT_TEN, Outcome, World, behaviours, new_name, run};
 
 behaviours! {
     91 seed_image_is_small [reference];
-    80 stop_signal_is_kept_as_typed [docker reference];
+    80 stop_signal_is_kept_as_typed [docker reference podman("Podman keeps a number")];
     80 stop_signal_that_is_none_fails_the_build [reference];
-    91 seed_is_stopped_gracefully [docker reference];
+    91 seed_is_stopped_gracefully [docker podman reference];
 }
 
 fn seed_image_is_small(world: &World) {

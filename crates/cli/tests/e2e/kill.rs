@@ -6,23 +6,23 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use crate::harness::{NOT_TEN, Target, World, behaviours, created, eventually, kill, run};
 
 behaviours! {
-    40 without_a_signal_it_is_dead_afterwards [docker local reference];
+    40 without_a_signal_it_is_dead_afterwards [docker podman local reference];
     40 process_is_killed [process];
-    41 harmless_signal_leaves_it_running [docker local process reference];
-    41 handled_signal_ends_it [docker local process reference];
-    42 stop_and_continue [docker local process reference];
-    43 exited_is_not_running [docker local reference];
-    43 created_is_not_running [docker reference];
-    44 unknown_name [docker local reference];
-    45 invalid_signals_are_refused [docker local process reference];
-    46 every_spelling_of_a_signal [docker local process reference];
-    47 number_beyond_the_platform [docker local reference];
-    49 stays_down_in_spite_of_its_restart_policy [docker local reference];
-    49 other_signal_than_the_stop_signal_restarts [docker local reference];
-    50 paused_is_killed [docker reference];
-    51 program_of_another_user_is_killed [docker local reference];
+    41 harmless_signal_leaves_it_running [docker podman local process reference];
+    41 handled_signal_ends_it [docker podman local process reference];
+    42 stop_and_continue [docker podman local process reference];
+    43 exited_is_not_running [docker podman local reference];
+    43 created_is_not_running [docker podman reference];
+    44 unknown_name [docker podman local reference];
+    45 invalid_signals_are_refused [docker podman local process reference];
+    46 every_spelling_of_a_signal [docker podman local process reference];
+    47 number_beyond_the_platform [docker podman local reference];
+    49 stays_down_in_spite_of_its_restart_policy [docker local reference podman("Podman 4.3 restarts after every signal that is not its own stop")];
+    49 other_signal_than_the_stop_signal_restarts [docker podman local reference];
+    50 paused_is_killed [docker podman reference];
+    51 program_of_another_user_is_killed [docker podman local reference];
     53 reload_then_crash_stays_down [docker reference];
-    53 reload_then_crash_restarts [local];
+    53 reload_then_crash_restarts [local podman];
 }
 
 fn without_a_signal_it_is_dead_afterwards(world: &World) {
@@ -62,16 +62,16 @@ fn stop_and_continue(world: &World) {
 fn exited_is_not_running(world: &World) {
     let target = world.start_unready(&[], "exit 0");
     assert_eq!(world.exit_code(&target), 0);
-    world.run(&["kill", &target.name]).is(1, "").says("is not running");
+    world.run(&["kill", &target.name]).is(1, "").says(world.not_running());
 }
 
 fn created_is_not_running(world: &World) {
     let target = created(world);
-    world.run(&["kill", &target.name]).is(1, "").says("is not running");
+    world.run(&["kill", &target.name]).is(1, "").says(world.not_running());
 }
 
 fn unknown_name(world: &World) {
-    world.run(&["kill", "nope"]).is(1, "").says("No such container: nope");
+    world.run(&["kill", "nope"]).is(1, "").says(&world.no_such("nope"));
 }
 
 fn invalid_signals_are_refused(world: &World) {

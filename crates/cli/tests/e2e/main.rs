@@ -1,11 +1,11 @@
 //! The end-to-end suite: the program as a user types it, on real containers, held against docker's contract.
 //!
-//! Run it with `cargo xtask test`, which brings the private Docker daemon, the images and the static victim; with plain
-//! `cargo test` what needs them is skipped visibly.
+//! Run it with `cargo xtask test`, which brings the private Docker daemon and Podman, the images and the static victim;
+//! with plain `cargo test` what needs them is skipped visibly.
 //!
 //! # Conformance
 //! The numbers in the lists of `behaviours!` are those of the conformance list in the project's notes on docker's
-//! contract (sections A to E). Most run on `docker`, `local`, `process` and `reference`, the docker CLI itself.
+//! contract (sections A to E). Most run on `docker`, `podman`, `local`, `process` and `reference`, the docker CLI itself.
 //!
 //! Where gracefully differs from docker on purpose, the list leaves the reference out:
 //!

@@ -5,37 +5,37 @@ use rustix::process::Signal;
 use crate::harness::{Kind, LONG, NOT_TEN, SECOND, World, behaviours, created, eventually, new_name, run};
 
 behaviours! {
-    15 finishes_what_it_is_doing [docker local process reference];
-    18 timeout_zero_kills_at_once [docker local process reference];
-    19 timeout_too_small_kills [docker local process reference];
-    20 negative_timeout_never_kills [docker local reference];
-    21 stop_timeout_of_the_container [docker local reference];
-    21 stop_timeout_zero_kills_at_once [docker local reference];
-    21 negative_stop_timeout_never_kills [docker local reference];
-    21 timeout_option_overrides [docker local reference];
-    22 stop_signal_of_the_container [docker local reference];
-    22 stop_signal_of_the_image [docker reference];
-    22 signal_option_overrides [docker local process];
-    23 already_exited_is_no_error [docker local reference];
-    24 created_stays_created [docker reference];
-    25 unknown_name [docker local reference];
-    26 unknown_name_among_others [docker local reference];
-    27 parallel_and_in_the_order_of_the_arguments [docker local reference];
-    28 echoes_identifiers_as_typed [docker local reference];
-    28 ambiguous_identifier [docker local reference];
-    29 paused_is_unpaused [docker reference];
-    30 crash_loop_ends [docker local reference];
-    31 restart_policy_does_not_bring_it_back [docker local reference];
-    32 client_ended_by_sigterm_leaves_the_stop_to_the_engine [docker local];
-    32 client_ended_by_sigint [docker local];
-    34 pid_1_without_a_handler [docker local reference];
-    34 init_in_front_passes_the_signal_on [docker reference];
+    15 finishes_what_it_is_doing [docker podman local process reference];
+    18 timeout_zero_kills_at_once [docker podman local process reference];
+    19 timeout_too_small_kills [docker podman local process reference];
+    20 negative_timeout_never_kills [docker podman local reference];
+    21 stop_timeout_of_the_container [docker podman local reference];
+    21 stop_timeout_zero_kills_at_once [docker local reference podman("in Podman's API a stop timeout of 0 is that of a container without one")];
+    21 negative_stop_timeout_never_kills [docker podman local reference];
+    21 timeout_option_overrides [docker podman local reference];
+    22 stop_signal_of_the_container [docker podman local reference];
+    22 stop_signal_of_the_image [docker podman reference];
+    22 signal_option_overrides [docker podman local process];
+    23 already_exited_is_no_error [docker podman local reference];
+    24 created_stays_created [docker podman reference];
+    25 unknown_name [docker podman local reference];
+    26 unknown_name_among_others [docker podman local reference];
+    27 parallel_and_in_the_order_of_the_arguments [docker podman local reference];
+    28 echoes_identifiers_as_typed [docker podman local reference];
+    28 ambiguous_identifier [docker podman local reference];
+    29 paused_is_unpaused [docker podman reference];
+    30 crash_loop_ends [docker local reference podman("Podman restarts at once: there is no time between two runs")];
+    31 restart_policy_does_not_bring_it_back [docker podman local reference];
+    32 client_ended_by_sigterm_leaves_the_stop_to_the_engine [docker podman local];
+    32 client_ended_by_sigint [docker podman local];
+    34 pid_1_without_a_handler [docker podman local reference];
+    34 init_in_front_passes_the_signal_on [docker podman reference];
     34 init_of_our_own_is_not_there_yet [local];
-    35 child_behind_a_shell_is_not_signalled [docker local reference];
-    36 auto_remove_is_complete [docker local];
-    37 same_name_twice [docker local reference];
-    33 second_stop_overrides_the_first [docker local reference];
-    38 container_stop_is_stop [docker local reference];
+    35 child_behind_a_shell_is_not_signalled [docker podman local reference];
+    36 auto_remove_is_complete [docker podman local];
+    37 same_name_twice [docker podman local reference];
+    33 second_stop_overrides_the_first [docker podman local reference];
+    38 container_stop_is_stop [docker podman local reference];
 }
 
 fn finishes_what_it_is_doing(world: &World) {
@@ -130,16 +130,16 @@ fn created_stays_created(world: &World) {
 
 fn unknown_name(world: &World) {
     let outcome = world.run(&["stop", "nope"]);
-    outcome.is(1, "").says("No such container: nope");
+    outcome.is(1, "").says(&world.no_such("nope"));
     if world.kind != Kind::Local {
-        outcome.says("Error response from daemon: No such container: nope\n");
+        outcome.says(&format!("Error response from daemon: {}", world.no_such("nope")));
     }
 }
 
 fn unknown_name_among_others(world: &World) {
     let (a, b) = (world.start("slow 0 0"), world.start("slow 0 0"));
     let outcome = world.run(&["stop", &a.name, "nope", &b.name]);
-    outcome.is(1, &(a.line() + &b.line())).says("No such container: nope");
+    outcome.is(1, &(a.line() + &b.line())).says(&world.no_such("nope"));
     assert_eq!((world.exit_code(&a), world.exit_code(&b)), (0, 0));
 }
 
@@ -171,7 +171,7 @@ fn ambiguous_identifier(world: &World) {
     digits.sort_unstable();
     let twice =
         digits.windows(2).find(|pair| pair[0] == pair[1]).expect("17 pigeons in 16 holes")[0].to_string();
-    world.run(&["stop", &twice]).is(1, "").says(&format!("Multiple IDs found with provided prefix: {twice}"));
+    world.run(&["stop", &twice]).is(1, "").says(&world.ambiguous(&twice));
 }
 
 fn paused_is_unpaused(world: &World) {
@@ -201,7 +201,8 @@ fn client_ended_by_sigterm_leaves_the_stop_to_the_engine(world: &World) {
     eventually("the signal has arrived", || world.log(&target).contains("got 15").then_some(()));
     client.signal(Signal::TERM);
     client.ended().is(143, "");
-    assert_eq!(world.status(&target), "running");
+    let status = if world.kind == Kind::Podman { "stopping" } else { "running" };
+    assert_eq!(world.status(&target), status);
     assert_eq!(world.exit_code(&target), 137);
 }
 
