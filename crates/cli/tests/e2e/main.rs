@@ -30,6 +30,7 @@ mod dockerd;
 mod harness;
 
 mod args;
+mod clock;
 mod containers;
 mod diagnosis;
 mod events;
