@@ -157,34 +157,13 @@ fn socket_without_permission(world: &World) {
     fails_soon(&mut command).says("permission denied").says("root");
 }
 
-/// A small tmpfs at the state directory; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn at_state_of(world: &World, bytes: &str) -> Self {
-        let at = world.state_directory();
-        fs::create_dir_all(&at).expect("a directory");
-        fs::set_permissions(&at, fs::Permissions::from_mode(0o700)).expect("permissions");
-        let options = format!("size={bytes},mode=0700");
-        let mount = run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at));
-        assert_eq!(mount.code, 0, "{mount:#?}");
-        Self(at)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 fn disk_full_while_logging(world: &World) {
-    let disk = SmallDisk::at_state_of(world, "1m");
+    let disk = world.small_disk("1m");
     let target = world.start_unready(&[], "line 3000000");
     // The program gets past its line although the disk takes only a part of it: it can still be asked to stop.
     // The log takes pieces of 16 KiB, with a head, whole or not at all; how much is left depends on the other files.
     eventually("the disk has no room for another piece of the log", || {
-        let disk = rustix::fs::statvfs(&disk.0).expect("a file system");
+        let disk = rustix::fs::statvfs(&disk).expect("a file system");
         (disk.f_bavail * disk.f_frsize <= 16 * 1024).then_some(())
     });
     assert_eq!(world.status(&target), "running");
@@ -195,8 +174,8 @@ fn disk_full_while_logging(world: &World) {
 }
 
 fn disk_full_before_starting(world: &World) {
-    let disk = SmallDisk::at_state_of(world, "64k");
-    fs::write(disk.0.join("filler"), vec![0; 1 << 20]).expect_err("the disk is full");
+    let disk = world.small_disk("64k");
+    fs::write(disk.join("filler"), vec![0; 1 << 20]).expect_err("the disk is full");
     let outcome = run(&mut world.run_detached(&new_name(), &[], "ignore"));
     outcome.is(125, "").says("o space left");
     assert_eq!(world.processes(), []);

@@ -1,6 +1,6 @@
 //! One engine, with containers that belong to one test.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,6 +45,7 @@ pub(crate) struct World {
     docker: String,
     directory: tempfile::TempDir,
     made: RefCell<Vec<String>>,
+    has_disk: Cell<bool>,
     children: RefCell<Vec<(u32, Child)>>,
 }
 
@@ -74,7 +75,14 @@ impl World {
         };
         let directory = tempfile::Builder::new().prefix("gracefully-e2e-").tempdir().expect("a directory");
         fs::copy(victim()?, directory.path().join("victim")).expect("a victim of our own");
-        Ok(Self { kind, docker, directory, made: RefCell::default(), children: RefCell::default() })
+        Ok(Self {
+            kind,
+            docker,
+            directory,
+            made: RefCell::default(),
+            has_disk: Cell::default(),
+            children: RefCell::default(),
+        })
     }
 
     /// A directory of this test. Every process of it has the path in its command line.
@@ -85,6 +93,18 @@ impl World {
     /// The local engine's state.
     pub(crate) fn state_directory(&self) -> PathBuf {
         self.directory.path().join("state")
+    }
+
+    /// Puts a small disk under the state directory, as long as this world lives.
+    #[track_caller]
+    pub(crate) fn small_disk(&self, bytes: &str) -> PathBuf {
+        let at = self.state_directory();
+        fs::create_dir_all(&at).expect("a directory");
+        let options = format!("size={bytes},mode=0700");
+        let mount = run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at));
+        assert_eq!(mount.code, 0, "{mount:#?}");
+        self.has_disk.set(true);
+        at
     }
 
     /// This test's copy of the victim.
@@ -338,6 +358,10 @@ impl Drop for World {
         };
         if !made.is_empty() {
             let _ = remove.args(names).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+        // Only now: without their state nobody could remove the containers.
+        if self.has_disk.get() {
+            let _ = Command::new("umount").arg("--lazy").arg(self.state_directory()).status();
         }
     }
 }
