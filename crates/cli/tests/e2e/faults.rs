@@ -34,6 +34,7 @@ behaviours! {
     92 process_that_is_gone [process];
     92 process_that_makes_no_sense [process];
     92 uninterruptible_sleep [local process];
+    92 sleep_that_not_even_sigkill_ends [local process];
 }
 
 /// A command that must end well before the test would give up, with an error and without a panic.
@@ -324,7 +325,7 @@ fn process_that_makes_no_sense(world: &World) {
 }
 
 /// The parent of a vfork(2) waits in state D until its child execs or ends. SIGKILL does act on it (the kernel calls
-/// that sleep killable); a sleep on which not even that acts cannot be made without a broken device.
+/// that sleep killable).
 fn uninterruptible_sleep(world: &World) {
     // clone(CLONE_VFORK | SIGCHLD) on x86-64; without CLONE_VM the child is an ordinary fork.
     const SCRIPT: &str = "$| = 1; print \"started\\n\"; syscall(56, 0x4000 | 17, 0, 0, 0, 0) or sleep 60;";
@@ -349,4 +350,47 @@ fn uninterruptible_sleep(world: &World) {
         assert_eq!(world.exit_code(&target), 137);
         outcome.says("uninterruptible");
     }
+}
+
+/// A group of the freezer of cgroups v1: whoever is in it, frozen, is in state D, and a signal waits until it is thawed.
+/// (What cgroups v2 freeze can be killed.)
+struct Freezer(PathBuf);
+
+impl Freezer {
+    fn holding(pid: u32) -> Option<Self> {
+        let group = Path::new("/sys/fs/cgroup/freezer").join(new_name());
+        fs::create_dir(&group).ok()?;
+        let freezer = Self(group);
+        fs::write(freezer.0.join("cgroup.procs"), pid.to_string()).ok()?;
+        freezer.set("FROZEN").then_some(freezer)
+    }
+
+    fn set(&self, state: &str) -> bool {
+        fs::write(self.0.join("freezer.state"), state).is_ok()
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.set("THAWED");
+        // It can be removed when nobody is in it any more. A test that has failed does not wait for that.
+        if !std::thread::panicking() {
+            eventually("the group is removed", || fs::remove_dir(&self.0).ok());
+        }
+    }
+}
+
+/// As if the disk or the server behind it did not answer: there is an end to the waiting, and the reason is said.
+fn sleep_that_not_even_sigkill_ends(world: &World) {
+    let target = world.start("ignore");
+    let pid = world.main_pid(&target);
+    let Some(freezer) = Freezer::holding(pid) else {
+        skip_test!("needs the freezer of cgroups v1, and root")
+    };
+    eventually("it sleeps uninterruptibly", || (state_of(pid)? == 'D').then_some(()));
+    let outcome = world.run(&["stop", "-t", "1", &target.name]);
+    outcome.is(1, "").says("still alive after SIGKILL").says("uninterruptible sleep");
+    assert_eq!(state_of(pid), Some('D'));
+    drop(freezer);
+    assert_eq!(world.exit_code(&target), 137);
 }
