@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use crate::harness::{NOT_TEN, Target, World, behaviours, created, eventually, kill, run};
+use crate::harness::{Kind, NOT_TEN, Target, World, behaviours, created, eventually, kill, run};
 
 behaviours! {
     40 without_a_signal_it_is_dead_afterwards [docker podman local reference];
@@ -67,11 +67,20 @@ fn exited_is_not_running(world: &World) {
 
 fn created_is_not_running(world: &World) {
     let target = created(world);
-    world.run(&["kill", &target.name]).is(1, "").says(world.not_running());
+    let outcome = world.run(&["kill", &target.name]);
+    outcome.is(1, "").says(world.not_running());
+    if world.kind == Kind::Docker || world.kind == Kind::Reference {
+        outcome.says(&format!("annot kill container: {}: ", target.name));
+    }
 }
 
 fn unknown_name(world: &World) {
-    world.run(&["kill", "nope"]).is(1, "").says(&world.no_such("nope"));
+    let outcome = world.run(&["kill", "nope"]);
+    outcome.is(1, "").says(&world.no_such("nope"));
+    // Podman says it shorter.
+    if world.kind == Kind::Docker || world.kind == Kind::Reference {
+        outcome.says("annot kill container: nope: ");
+    }
 }
 
 fn invalid_signals_are_refused(world: &World) {
