@@ -352,7 +352,8 @@ pub(crate) struct Logs {
           value_parser = values::tail)]
     pub(crate) tail: values::Tail,
 
-    /// Only what was written since: 2013-01-02T13:23:37Z, seconds since 1970, or 42m for 42 minutes ago
+    /// Only what was written since: 2013-01-02T13:23:37Z or the beginning of that (UTC unless it says otherwise), seconds
+    /// since 1970, or 42m for 42 minutes ago
     #[arg(long, value_name = "TIME", value_parser = values::since)]
     pub(crate) since: Option<values::Since>,
 

@@ -43,6 +43,10 @@ impl Form {
 
 pub(super) async fn ps(settings: &Settings, args: Ps) -> anyhow::Result<u8> {
     let form = Form::of(&args)?;
+    if args.quiet && args.format != "table" {
+        let console = &settings.console;
+        console.note("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+    }
     let filters = args.filter.into_iter().filter_map(|Filtered(filter)| filter).collect();
     let options = ListOptions { all: args.all, filters };
     let mut interrupts = Interrupts::new()?;

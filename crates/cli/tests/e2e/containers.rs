@@ -451,6 +451,9 @@ fn ps_format_prints_fields(world: &World) {
     for line in [format!("{}\trunning", up.name), format!("{}\texited", down.name)] {
         assert!(all.stdout().lines().any(|printed| printed == line), "{line:?}: {all:#?}");
     }
+    let quiet = world.run(&["ps", "-q", "--format", "{{.Names}}"]);
+    assert!(quiet.code == 0 && !quiet.stdout().contains(&up.name), "{quiet:#?}");
+    quiet.says("WARNING: Ignoring custom format, because both --format and --quiet are set.\n");
     world.run(&["ps", "--format", "{{"]).is(1, "").says("template: :1: unclosed action");
     world.run(&["ps", "-a", "--format", "{{.Foo}}"]).is(1, "").says("executing \"\" at <.Foo>:");
 }
