@@ -161,11 +161,19 @@ fn socket_without_permission(world: &World) {
 fn disk_full_while_logging(world: &World) {
     let disk = world.small_disk("1m");
     let target = world.start_unready(&[], "line 3000000");
-    // The program gets past its line although the disk takes only a part of it: it can still be asked to stop.
     // The log takes pieces of 16 KiB, with a head, whole or not at all; how much is left depends on the other files.
     eventually("the disk has no room for another piece of the log", || {
         let disk = rustix::fs::statvfs(&disk).expect("a file system");
         (disk.f_bavail * disk.f_frsize <= 16 * 1024).then_some(())
+    });
+    // The program gets past its line although the disk takes only a part of it: it can still be asked to stop. What it
+    // says then is lost.
+    let pid = world.main_pid(&target);
+    eventually("it has a handler for SIGTERM", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (caught & 1 << (15 - 1) != 0).then_some(())
     });
     assert_eq!(world.status(&target), "running");
     let outcome = world.run(&["stop", "-t", "5", &target.name]);
