@@ -88,6 +88,8 @@ pub(crate) async fn walk(
     let conclusion = walk.sequence.conclusion().expect("the sequence is done");
     let mut findings = walk.findings_for(conclusion.verdict);
     findings.extend(instance.findings());
+    // A stop that was asked for meanwhile has made one of a restart.
+    let policy = Policy { then: walk.sequence.plan().policy.then, ..policy };
     Report::new(target, requested_at, &policy, conclusion, findings)
 }
 

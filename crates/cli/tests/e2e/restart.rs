@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{NOT_TEN, SECOND, Target, World, behaviours, eventually, run};
+use crate::harness::{NOT_TEN, Outcome, SECOND, Target, World, behaviours, eventually, run};
 
 behaviours! {
     54 runs_again [docker podman local reference];
@@ -13,6 +13,8 @@ behaviours! {
     59 auto_remove_waits_for_the_real_end [docker local reference podman("Podman 4.3 may remove a container in the middle of its restart")];
     59 auto_remove_after_a_kill [docker local reference podman("Podman 4.3 may remove a container in the middle of its restart")];
     60 client_that_dies_changes_nothing [docker podman local reference];
+    33 stop_and_restart_at_once_end_up_running [docker reference];
+    33 restart_that_a_stop_overrules_fails [local];
     61 restart_policy_works_afterwards [docker podman local reference];
 }
 
@@ -94,4 +96,41 @@ fn restart_policy_works_afterwards(world: &World) {
     world.run(&["restart", "-t", "0", &target.name]).is(0, &target.line());
     eventually("the policy starts it again", || (world.field(&target, "/RestartCount") == 1).then_some(()));
     assert_eq!(world.exit_code(&target), 3);
+}
+
+/// A restart of a container that is being stopped, or a stop of one that is being restarted; and the outcomes of both.
+fn at_once(world: &World, verbs: [&str; 2]) -> (Target, [Outcome; 2]) {
+    let target = world.start("slow 2 0");
+    let first = world.spawn(&[verbs[0], &target.name]);
+    eventually("the signal has arrived", || world.log(&target).contains("got 15").then_some(()));
+    let second = world.run(&[verbs[1], &target.name]);
+    (target, [first.ended(), second])
+}
+
+/// The restart goes on whatever else is asked of docker.
+fn stop_and_restart_at_once_end_up_running(world: &World) {
+    for verbs in [["stop", "restart"], ["restart", "stop"]] {
+        let (target, outcomes) = at_once(world, verbs);
+        for outcome in &outcomes {
+            outcome.is(0, &target.line());
+        }
+        eventually(&format!("{verbs:?}: it runs"), || (world.status(&target) == "running").then_some(()));
+        assert_eq!(starts(world, &target), 2);
+    }
+}
+
+/// Whoever wants it to be stopped has the last word, and whoever wanted it to run is told so.
+fn restart_that_a_stop_overrules_fails(world: &World) {
+    for verbs in [["stop", "restart"], ["restart", "stop"]] {
+        let (target, outcomes) = at_once(world, verbs);
+        for (verb, outcome) in verbs.iter().zip(&outcomes) {
+            match *verb {
+                "stop" => outcome.is(0, &target.line()),
+                _ => outcome.is(1, "").says("stopped, but not started again: a stop was asked for meanwhile"),
+            };
+            outcome.says("graceful: stopped in ");
+        }
+        assert_eq!(world.exit_code(&target), 0);
+        assert_eq!(starts(world, &target), 1);
+    }
 }
