@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 
 use regex::Regex;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as ValueError;
 
 use crate::container::{Container, State};
 use crate::error::{Error, Result};
@@ -57,8 +60,9 @@ impl Selection {
                 // For docker, too, a pattern that is none fits nobody.
                 "name" => selection.names.get_or_insert_default().extend(Regex::new(value).ok()),
                 "status" => {
-                    let state = STATES.into_iter().find(|state| state.name() == value);
-                    selection.states.push(state.ok_or_else(|| refused(&format!("'status={value}'")))?);
+                    let state: Result<State, ValueError> =
+                        State::deserialize(value.as_str().into_deserializer());
+                    selection.states.push(state.map_err(|_| refused(&format!("'status={value}'")))?);
                 }
                 "exited" => selection.exit_codes.push(value.parse().map_err(|_| {
                     refused(&format!("'exited={value}': strconv.Atoi: parsing {value:?}: invalid syntax"))
@@ -102,16 +106,6 @@ impl Selection {
             && !labelled
     }
 }
-
-const STATES: [State; 7] = [
-    State::Created,
-    State::Running,
-    State::Paused,
-    State::Restarting,
-    State::Removing,
-    State::Exited,
-    State::Dead,
-];
 
 fn refused(what: &str) -> Error {
     Error::Filter { why: format!("invalid filter {what}") }
