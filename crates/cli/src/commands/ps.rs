@@ -43,7 +43,7 @@ impl Form {
 
 pub(super) async fn ps(settings: &Settings, args: Ps) -> anyhow::Result<u8> {
     let form = Form::of(&args)?;
-    if args.quiet && args.format != "table" {
+    if args.quiet && !["", "table"].contains(&args.format.as_str()) {
         let console = &settings.console;
         console.note("WARNING: Ignoring custom format, because both --format and --quiet are set.");
     }
