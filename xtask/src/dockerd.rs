@@ -56,7 +56,8 @@ impl Dockerd {
             .process_group(0)
             .spawn()?;
         let mut daemon = Self { child, directory, cgroup };
-        daemon.wait_until_it_answers()?;
+        let at = daemon.directory.path();
+        wait_until_it_answers(&mut daemon.child, &socket(at), &at.join("log"))?;
         Ok(daemon)
     }
 
@@ -69,66 +70,74 @@ impl Dockerd {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
+}
 
-    fn wait_until_it_answers(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if ping(&socket(self.directory.path())).is_ok() {
-                return Ok(());
-            }
-            let ended = self.child.try_wait()?;
-            if ended.is_some() || Instant::now() > deadline {
-                let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-                let last: Vec<&str> = log.lines().rev().take(3).collect();
-                let why = ended.map_or("it does not answer".to_string(), |status| status.to_string());
-                return Err(io::Error::other(format!(
-                    "dockerd: {why}; its last words: {}",
-                    last.join(" | ")
-                )));
-            }
-            pause();
-        }
-    }
-
+impl Drop for Dockerd {
     /// Every container is killed, the daemon asked to end, then whatever is left of the two removed. Each step is
     /// made whatever became of the one before.
-    fn end(&mut self) {
+    fn drop(&mut self) {
         for pid in members_of(&self.cgroup) {
             signal(pid, Signal::KILL);
         }
-        signal(self.child.id(), Signal::TERM);
-        let deadline = Instant::now() + PATIENCE;
-        while !matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-            }
-            pause();
-        }
+        end(&mut self.child);
         // A daemon that was killed leaves containerd's shims, its containers, and mounts.
-        let mut rounds = 0..100;
-        while rounds.next().is_some() {
-            let mut left = processes_that_name(self.directory.path());
-            left.extend(members_of(&self.cgroup));
-            if left.is_empty() {
-                break;
-            }
-            for pid in left {
-                signal(pid, Signal::KILL);
-            }
-            pause();
-        }
-        for mount in mounts_below(self.directory.path()) {
-            let _ = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH);
-        }
+        let at = self.directory.path();
+        kill_all(|| [processes_that_name(at), members_of(&self.cgroup)].concat());
+        unmount_below(at);
         for root in cgroups(&self.cgroup) {
             remove_cgroup(&root);
         }
     }
 }
 
-impl Drop for Dockerd {
-    fn drop(&mut self) {
-        self.end();
+/// Waits until a daemon answers; the error has the last words of its log.
+pub(crate) fn wait_until_it_answers(daemon: &mut Child, socket: &Path, log: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if ping(socket).is_ok() {
+            return Ok(());
+        }
+        let ended = daemon.try_wait()?;
+        if ended.is_some() || Instant::now() > deadline {
+            let log = fs::read_to_string(log).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(3).collect();
+            let why = ended.map_or("it does not answer".to_string(), |status| status.to_string());
+            return Err(io::Error::other(format!("{why}; its last words: {}", last.join(" | "))));
+        }
+        pause();
+    }
+}
+
+/// Asks a daemon to end, and ends it if it does not.
+pub(crate) fn end(daemon: &mut Child) {
+    signal(daemon.id(), Signal::TERM);
+    let deadline = Instant::now() + PATIENCE;
+    while !matches!(daemon.try_wait(), Ok(Some(_)) | Err(_)) {
+        if Instant::now() > deadline {
+            let _ = daemon.kill();
+        }
+        pause();
+    }
+}
+
+/// SIGKILL to those who are left, until nobody is.
+pub(crate) fn kill_all(left: impl Fn() -> Vec<u32>) {
+    for _ in 0..100 {
+        let left = left();
+        if left.is_empty() {
+            return;
+        }
+        for pid in left {
+            signal(pid, Signal::KILL);
+        }
+        pause();
+    }
+}
+
+/// Unmounts what is mounted below a directory, the innermost first.
+pub(crate) fn unmount_below(directory: &Path) {
+    for mount in mounts_below(directory) {
+        let _ = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH);
     }
 }
 
@@ -155,7 +164,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 /// The directory of a cgroup in every hierarchy, v1 and v2, where it exists.
-fn cgroups(name: &str) -> Vec<PathBuf> {
+pub(crate) fn cgroups(name: &str) -> Vec<PathBuf> {
     let hierarchies =
         fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
     std::iter::once(PathBuf::from("/sys/fs/cgroup"))
@@ -199,8 +208,8 @@ fn subdirectories(directory: &Path) -> impl Iterator<Item = PathBuf> {
         .filter(|path| path.is_dir())
 }
 
-/// Processes with our directory in their command line: containerd and its shims.
-fn processes_that_name(directory: &Path) -> Vec<u32> {
+/// Processes with our directory in their command line: containerd and its shims, conmon.
+pub(crate) fn processes_that_name(directory: &Path) -> Vec<u32> {
     let needle = directory.as_os_str().as_encoded_bytes();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries

@@ -3,7 +3,7 @@
 //! | command | |
 //! |---|---|
 //! | `cargo xtask setup` | installs from Debian what the tests need and is missing (as root), else says what to install |
-//! | `cargo xtask test [FILTER…]` | setup, a private Docker daemon, every test of the workspace, one summary |
+//! | `cargo xtask test [FILTER…]` | setup, a private Docker daemon and Podman, every test of the workspace, one summary |
 //! | `cargo xtask bench [--quick] [--write]` | measures us against docker; `--write` puts it into BENCHMARKS.md |
 //! | `cargo xtask images` | builds the static binaries of the tests and says where they are |
 #![expect(
@@ -17,6 +17,7 @@ mod bench;
 mod command;
 mod dockerd;
 mod images;
+mod podman;
 mod setup;
 mod test;
 

@@ -19,6 +19,7 @@ const NEEDS: &[Need] = &[
         package: "docker.io",
         what_for: "the docker engine's tests and the reference",
     },
+    Need { program: "podman", package: "podman", what_for: "the docker engine's tests on Podman's socket" },
     Need { program: "busybox", package: "busybox-static", what_for: "/bin/sh in the shell-form image" },
     Need {
         program: "tini",
@@ -29,6 +30,7 @@ const NEEDS: &[Need] = &[
     Need { program: "dumb-init", package: "dumb-init", what_for: "the same with sigwait" },
     Need { program: "conmon", package: "conmon", what_for: "the bench: our monitor's memory against it" },
     Need { program: "setpriv", package: "util-linux", what_for: "tests without privileges" },
+    Need { program: "patchelf", package: "patchelf", what_for: "a program whose clock jumps" },
     Need { program: "perl", package: "perl-base", what_for: "a process in uninterruptible sleep" },
 ];
 

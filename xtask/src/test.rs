@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test of the workspace, with a private Docker daemon, and one summary.
+//! `cargo xtask test`: every test of the workspace, with a private Docker daemon and a private Podman, and one summary.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 
 use crate::artifacts::{self, Artifacts, cargo, root};
 use crate::dockerd::Dockerd;
+use crate::podman::Podman;
 use crate::{command, images, setup};
 
 /// Runs everything; `filters` are passed to the test runner.
@@ -28,8 +29,9 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let skips = scratch.path().join("skips");
     fs::write(&skips, "")?;
 
-    // From here on the daemon's Drop cleans up, whatever happens.
+    // From here on their Drop cleans up, whatever happens.
     let docker = start_docker(&artifacts);
+    let podman = start_podman(&artifacts);
     let mut environment = vec![
         ("GRACEFULLY_TEST_VICTIM", artifacts.victim.display().to_string()),
         ("GRACEFULLY_TEST_SEED", artifacts.seed.display().to_string()),
@@ -39,13 +41,17 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         Ok(daemon) => environment.push(("GRACEFULLY_TEST_DOCKER_HOST", daemon.host())),
         Err(why) => environment.push(("GRACEFULLY_TEST_NO_DOCKER", format!("{why:#}"))),
     }
+    match &podman {
+        Ok(podman) => environment.push(("GRACEFULLY_TEST_PODMAN_HOST", podman.host())),
+        Err(why) => environment.push(("GRACEFULLY_TEST_NO_PODMAN", format!("{why:#}"))),
+    }
 
     let mut tally = run_tests(filters, &environment, &interruption)?;
     if filters.is_empty() && !interruption.happened() {
         tally.add(&run_doc_tests(&interruption)?);
     }
     let skipped = read_skips(&skips)?;
-    drop(docker);
+    drop((docker, podman));
 
     summarise(&tally, &skipped, began);
     if interruption.happened() {
@@ -68,6 +74,21 @@ fn start_docker(artifacts: &Artifacts) -> Result<Dockerd> {
     eprintln!("test: a private dockerd (pid {}) answers at {}", daemon.pid(), daemon.host());
     images::build(&daemon.host(), artifacts).context("the images could not be built")?;
     Ok(daemon)
+}
+
+fn start_podman(artifacts: &Artifacts) -> Result<Podman> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("a private Podman needs root");
+    }
+    for (program, package) in [("podman", "podman"), ("runc", "runc"), ("docker", "docker.io")] {
+        if command::find(program).is_none() {
+            bail!("{program} is not installed (Debian: {package})");
+        }
+    }
+    let podman = Podman::start().context("no private Podman")?;
+    eprintln!("test: a private Podman (pid {}) answers at {}", podman.pid(), podman.host());
+    images::build(&podman.host(), artifacts).context("Podman could not build the images")?;
+    Ok(podman)
 }
 
 /// How many tests there were.

@@ -338,6 +338,10 @@ pub(crate) struct Rm {
     #[arg(short, long)]
     pub(crate) force: bool,
 
+    /// Remove its anonymous volumes, too; the local engine has none
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+
     #[command(flatten)]
     pub(crate) targets: Targets,
 }
@@ -357,6 +361,11 @@ pub(crate) struct Ps {
     #[arg(short, long)]
     pub(crate) all: bool,
 
+    /// Only those that fit: id, name (a pattern), status, exited (an exit code) or label; docker's other ones with
+    /// --engine docker. May be given several times
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = values::filter)]
+    pub(crate) filter: Vec<values::Filtered>,
+
     /// Only the IDs
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -365,9 +374,9 @@ pub(crate) struct Ps {
     #[arg(long)]
     pub(crate) no_trunc: bool,
 
-    /// table, or json for one object a line
-    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = values::format)]
-    pub(crate) format: values::Format,
+    /// table; json for one object a line; or a text with the object's fields in it: {{.Names}}, {{json .}}
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: String,
 }
 
 /// `logs`
@@ -382,7 +391,8 @@ pub(crate) struct Logs {
           value_parser = values::tail)]
     pub(crate) tail: values::Tail,
 
-    /// Only what was written since: 2013-01-02T13:23:37Z, seconds since 1970, or 42m for 42 minutes ago
+    /// Only what was written since: 2013-01-02T13:23:37Z or the beginning of that (UTC unless it says otherwise), seconds
+    /// since 1970, or 42m for 42 minutes ago
     #[arg(long, value_name = "TIME", value_parser = values::since)]
     pub(crate) since: Option<values::Since>,
 
@@ -398,9 +408,9 @@ pub(crate) struct Logs {
 /// `inspect`
 #[derive(Debug, Flags)]
 pub(crate) struct Inspect {
-    /// json; Go templates are not there, use jq
-    #[arg(short, long, value_name = "FORMAT", value_parser = values::inspect_format)]
-    pub(crate) format: Option<values::Format>,
+    /// json, or a text with fields in it: {{.State.Pid}}, {{json .State}} [default: indented JSON]
+    #[arg(short, long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
+    pub(crate) format: String,
 
     /// A name, an ID or the beginning of one; docker:NAME or local:NAME for one engine
     #[arg(required = true, value_name = "NAME|ID")]

@@ -107,6 +107,8 @@ pub(crate) async fn walk(
     let mut findings = walk.findings_for(conclusion.verdict);
     findings.extend(instance.findings());
     let connections = walk.traffic.finish().await;
+    // A stop that was asked for meanwhile has made one of a restart.
+    let policy = Policy { then: walk.sequence.plan().policy.then, ..policy };
     Report::new(target, requested_at, &policy, conclusion, findings).with_connections(connections)
 }
 

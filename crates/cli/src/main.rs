@@ -25,6 +25,7 @@ mod parallel;
 mod plugin;
 mod settings;
 mod target;
+mod template;
 #[cfg(test)]
 mod testing;
 mod usage;

@@ -10,8 +10,8 @@ use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::Settings as Configured;
 use gracefully_core::signal::Signal;
 use gracefully_engine::{
-    Conductor, Container, Engine, Error, Instance, Kind, LogChunk, LogOptions, LogStream, Network, Result,
-    State, Terminate,
+    Conductor, Container, Engine, Error, Instance, Kind, ListOptions, LogChunk, LogOptions, LogStream,
+    Network, Removal, Result, State, Terminate,
 };
 
 use crate::args::Args;
@@ -111,8 +111,8 @@ impl Engine for Fake {
             .ok_or_else(|| Error::NotFound { name: name.into() })
     }
 
-    async fn list(&self, all: bool) -> Result<Vec<Container>> {
-        Ok(self.containers.iter().filter(|c| all || c.state.is_up()).cloned().collect())
+    async fn list(&self, options: &ListOptions) -> Result<Vec<Container>> {
+        Ok(self.containers.iter().filter(|c| options.all || c.state.is_up()).cloned().collect())
     }
 
     async fn inspect(&self, container: &Container) -> Result<serde_json::Value> {
@@ -151,8 +151,8 @@ impl Engine for Fake {
         Ok(stream::iter([chunk(LogStream::Stdout, b"out\n"), chunk(LogStream::Stderr, b"err")]).boxed())
     }
 
-    async fn remove(&self, container: &Container, force: bool) -> Result<()> {
-        if container.state.is_up() && !force {
+    async fn remove(&self, container: &Container, how: Removal) -> Result<()> {
+        if container.state.is_up() && !how.force {
             return Err(Error::Running { name: container.name.clone() });
         }
         self.note("remove", container);

@@ -4,11 +4,11 @@
 //! 8. Times follow Go's `time.ParseDuration`, the form of compose files.
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use gracefully_core::plan::NewConnections;
 use gracefully_core::policy::{Timeout, Within};
-use gracefully_engine::Restart;
+use gracefully_engine::{Filter, Restart};
 
 /// `-e NAME=VALUE`, or `-e NAME`, which takes the value of our own environment if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +17,9 @@ pub(crate) struct Variable {
     pub(crate) value: Option<String>,
 }
 
-/// `--format`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Format {
-    #[default]
-    Table,
-    Json,
-}
+/// `--filter`: docker takes the empty text for none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filtered(pub(crate) Option<Filter>);
 
 /// `--tail`: a number of lines; `None` is all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,21 +126,14 @@ pub(crate) fn variable(text: &str) -> Result<Variable, String> {
     Ok(Variable { name: name.to_owned(), value })
 }
 
-/// `ps --format`
-pub(crate) fn format(text: &str) -> Result<Format, String> {
-    match text {
-        "table" | "" => Ok(Format::Table),
-        "json" => Ok(Format::Json),
-        _ => Err("Go templates are not supported; use --format json and jq".into()),
+/// `ps --filter`
+pub(crate) fn filter(text: &str) -> Result<Filtered, String> {
+    if text.is_empty() {
+        return Ok(Filtered(None));
     }
-}
-
-/// `inspect --format`
-pub(crate) fn inspect_format(text: &str) -> Result<Format, String> {
-    match text {
-        "json" | "" => Ok(Format::Json),
-        _ => Err("Go templates are not supported; leave it out and use jq".into()),
-    }
+    let (key, value) = text.split_once('=').ok_or("bad format of filter (expected name=value)")?;
+    let key = key.trim().to_lowercase();
+    Ok(Filtered(Some(Filter { key, value: value.trim().to_owned() })))
 }
 
 /// `logs --tail`. Docker takes whatever is not a number for "all"; here that is an error.
@@ -156,20 +145,46 @@ pub(crate) fn tail(text: &str) -> Result<Tail, String> {
     integer(text).map(|lines| Tail(usize::try_from(lines).ok()))
 }
 
-/// `logs --since`
+/// `logs --since`: docker's forms of a time. One that names no zone is UTC, as the times that `logs -t` prints; to docker
+/// it is the client's local time.
 pub(crate) fn since(text: &str) -> Result<Since, String> {
+    if text.is_empty() {
+        return Ok(Since::Epoch(Duration::ZERO));
+    }
     if let Some(ago) = duration(text) {
         return Ok(Since::Ago(ago));
     }
     let since_1970 = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => humantime::parse_rfc3339_weak(text)
-            .ok()
-            .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()),
+        Err(_) => date(text),
     };
     since_1970
         .map(Since::Epoch)
         .ok_or_else(|| "not a time such as 2013-01-02T13:23:37Z, 1357133017 or 42m".to_string())
+}
+
+/// `2006-01-02`, with as much of the time behind it as there is: `T15`, `T15:04`, `T15:04:05.999999999`; then nothing, `Z`,
+/// or an offset such as `+01:00`.
+fn date(text: &str) -> Option<Duration> {
+    let day = text.get(..10)?;
+    let (time, offset) = match text[10..].find(['Z', '+', '-']) {
+        Some(at) => text[10..].split_at(at),
+        None => (&text[10..], "Z"),
+    };
+    let local = format!("{day}{time}");
+    let rest = match local.len() {
+        10 => "T00:00:00",
+        13 => ":00:00",
+        16 => ":00",
+        _ => "",
+    };
+    let local = humantime::parse_rfc3339(&format!("{local}{rest}Z")).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    if offset == "Z" {
+        return Some(local);
+    }
+    let (hours, minutes) = offset[1..].split_once(':')?;
+    let minutes = Duration::from_mins(hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?);
+    if offset.starts_with('+') { local.checked_sub(minutes) } else { local.checked_add(minutes) }
 }
 
 /// Go's `time.ParseDuration` without a sign: `1m30s`, `1.5h`, `500ms`.
@@ -225,12 +240,21 @@ fn parse_int(text: &str) -> Result<i64, NotANumber> {
         [b'0', _, ..] => (8, &lower[1..]),
         _ => (10, &lower[..]),
     };
+    let digits = &without_underscores(digits, base).ok_or(NotANumber::Syntax)?;
     if digits.is_empty() || !digits.chars().all(|c| c.is_digit(base)) {
         return Err(NotANumber::Syntax);
     }
     // Only digits are left, so whatever fails now is too long.
     let magnitude = i128::from_str_radix(digits, base).map_err(|_| NotANumber::Range)?;
     i64::try_from(if negative { -magnitude } else { magnitude }).map_err(|_| NotANumber::Range)
+}
+
+/// Go allows one underscore between two digits, and behind the prefix that names the base.
+fn without_underscores(digits: &str, base: u32) -> Option<String> {
+    let behind_prefix = if base == 10 { digits } else { digits.strip_prefix('_').unwrap_or(digits) };
+    let groups: Vec<&str> = behind_prefix.split('_').collect();
+    let between_digits = groups.len() == 1 || groups.iter().all(|group| !group.is_empty());
+    between_digits.then(|| groups.concat())
 }
 
 #[cfg(test)]
@@ -248,12 +272,17 @@ mod tests {
             ("010", 8),
             ("0b11", 3),
             ("0o17", 15),
+            ("1_000", 1000),
+            ("0x_1_0", 16),
+            ("0_10", 8),
             ("9223372036854775807", i64::MAX),
             ("-9223372036854775808", i64::MIN),
         ] {
             assert_eq!(integer(text), Ok(expected), "{text}");
         }
-        for text in ["", "x", "1.5", " 1", "1 ", "--1", "+-1", "0x", "09", "é"] {
+        for text in
+            ["", "x", "1.5", " 1", "1 ", "--1", "+-1", "0x", "09", "é", "_1", "1_", "1__0", "0x_", "_"]
+        {
             assert_eq!(
                 integer(text),
                 Err(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")),
@@ -322,8 +351,47 @@ mod tests {
         assert_eq!(since("42m"), Ok(Since::Ago(Duration::from_mins(42))));
         assert_eq!(since("1970-01-01T00:01:00Z"), Ok(Since::Epoch(Duration::from_mins(1))));
         assert_eq!(since("60.5"), Ok(Since::Epoch(Duration::from_millis(60_500))));
-        assert!(since("yesterday").is_err());
-        assert!(since("-5").is_err());
+        for (text, hours) in [
+            ("", 0),
+            ("1970-01-02", 24),
+            ("1970-01-02Z", 24),
+            ("1970-01-02T03", 27),
+            ("1970-01-02T03:00", 27),
+            ("1970-01-02T03:00:00.000000000", 27),
+            ("1970-01-02T03:00:00+01:00", 26),
+            ("1970-01-02T03:00-01:30", 28),
+        ] {
+            let minutes = if text.ends_with("30") { 30 } else { 0 };
+            let expected = Duration::from_mins(hours * 60 + minutes);
+            assert_eq!(since(text), Ok(Since::Epoch(expected)), "{text}");
+        }
+        for text in [
+            "yesterday",
+            "-5",
+            "1970-01",
+            "1970-01-02T",
+            "1970-01-02T3",
+            "1970-01-02T1",
+            "1970-01-02T1:00",
+            "1970-01-02 03:00:00é",
+            "1970-13-01",
+            "1970-01-02T03:00:00+1",
+            "1970-01-02T03:00:00+01:00+01:00",
+            "1970-01-02T03:00:0",
+            "1970-01-0é",
+            "ééééééééé",
+        ] {
+            assert!(since(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_a_key_and_a_value() {
+        let filter = |text| filter(text).map(|Filtered(filter)| filter.map(|it| (it.key, it.value)));
+        assert_eq!(filter(" Name = a=b "), Ok(Some(("name".into(), "a=b".into()))));
+        assert_eq!(filter("="), Ok(Some((String::new(), String::new()))));
+        assert_eq!(filter(""), Ok(None));
+        assert_eq!(filter("name"), Err("bad format of filter (expected name=value)".into()));
     }
 
     #[test]

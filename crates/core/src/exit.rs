@@ -12,6 +12,9 @@ pub const FAILURE: u8 = 1;
 /// `--strict` only: everything was stopped, but something had to be killed or was cut.
 pub const NOT_GRACEFUL: u8 = 3;
 
+/// `inspect --format` only: the format cannot be understood.
+pub const TEMPLATE: u8 = 64;
+
 /// The command line is wrong (every verb), or `run` failed before the program was started.
 pub const USAGE: u8 = 125;
 

@@ -39,7 +39,8 @@ use gracefully_core::signal::Signal;
 use self::client::{Call, Client, ORDER, QUESTION};
 use self::endpoint::Endpoint;
 use self::instance::{Condition, DockerInstance, read_wait, wait_call};
-use crate::{Conductor, Container, Engine, Error, Kind, LogChunk, LogOptions, Result};
+use crate::filter::by_key;
+use crate::{Conductor, Container, Engine, Error, Kind, ListOptions, LogChunk, LogOptions, Removal, Result};
 
 /// How long a start or a removal may take: volumes, networks and large file systems are slow, not hanging.
 const SLOW: Duration = Duration::from_mins(2);
@@ -88,8 +89,11 @@ impl Engine for Docker {
     }
 
     /// What the list itself tells lacks times and exit codes, so every container is looked at.
-    async fn list(&self, all: bool) -> Result<Vec<Container>> {
-        let call = Call::get("/containers/json").with("all", all.then_some(1));
+    async fn list(&self, options: &ListOptions) -> Result<Vec<Container>> {
+        let filters = serde_json::to_string(&by_key(&options.filters)).expect("texts are JSON");
+        let call = Call::get("/containers/json")
+            .with("all", options.all.then_some(1))
+            .with("filters", (!options.filters.is_empty()).then_some(filters));
         let listed: Vec<api::Summary> = self.client.ask(call).await?;
         let mut looks = stream::iter(listed)
             .map(|summary| async move { self.look_at(&summary.id, AskService::No).await })
@@ -153,9 +157,10 @@ impl Engine for Docker {
         logs::open(&self.client, logs::call(&container.id, options), form, limit).await
     }
 
-    /// Keeps anonymous volumes, as `docker rm` without `-v`.
-    async fn remove(&self, container: &Container, force: bool) -> Result<()> {
-        let call = Call::delete(format!("/containers/{}", container.id)).with("force", force.then_some(1));
+    async fn remove(&self, container: &Container, how: Removal) -> Result<()> {
+        let call = Call::delete(format!("/containers/{}", container.id))
+            .with("force", how.force.then_some(1))
+            .with("v", how.volumes.then_some(1));
         self.client.order(call, Some(SLOW)).await
     }
 }

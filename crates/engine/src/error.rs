@@ -109,6 +109,13 @@ pub enum Error {
         name: String,
     },
 
+    /// A list cannot be filtered so.
+    #[error("{why}")]
+    Filter {
+        /// Which filter, and what is wrong with it.
+        why: String,
+    },
+
     /// The engine cannot do this.
     #[error("{what}")]
     Unsupported {
@@ -170,11 +177,13 @@ const AMBIGUOUS: [&str; 3] =
 
 impl Error {
     /// Is there no such container? Docker's refusals keep the daemon's text ([`Error::Daemon`]), so that they print
-    /// as the docker CLI prints them; this tells what they mean.
+    /// as the docker CLI prints them; this tells what they mean. Podman says so with status 500 if the container is
+    /// removed while it looks.
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::NotFound { .. } => true,
-            Self::Daemon { status, .. } => *status == 404 && !self.is_ambiguous(),
+            Self::Daemon { status: 404, .. } => !self.is_ambiguous(),
+            Self::Daemon { status: 500, message } => message.ends_with(": no such container"),
             _ => false,
         }
     }

@@ -17,6 +17,7 @@ pub mod process;
 
 mod container;
 mod error;
+mod filter;
 
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime};
@@ -30,6 +31,7 @@ use gracefully_core::signal::Signal;
 
 pub use crate::container::{Container, Network, Published, Restart, RunSpec, State};
 pub use crate::error::{Error, Result};
+pub use crate::filter::{Filter, ListOptions};
 
 /// Which engine. The words are those of `--engine` and of `ENGINE:NAME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,8 +70,10 @@ pub trait Engine: Debug + Send + Sync {
     /// [of being ambiguous](Error::is_ambiguous).
     async fn find(&self, name: &str) -> Result<Container>;
 
-    /// All containers, those that are not running only if `all`; the youngest first.
-    async fn list(&self, all: bool) -> Result<Vec<Container>>;
+    /// The containers, the youngest first.
+    ///
+    /// Fails with [`Error::Filter`], or with the daemon's own words, if a filter makes no sense.
+    async fn list(&self, options: &ListOptions) -> Result<Vec<Container>>;
 
     /// Everything the engine knows about a container, in the shape of `docker inspect`.
     async fn inspect(&self, container: &Container) -> Result<serde_json::Value>;
@@ -99,8 +103,8 @@ pub trait Engine: Debug + Send + Sync {
         options: &LogOptions,
     ) -> Result<BoxStream<'static, Result<LogChunk>>>;
 
-    /// Removes a container; `force` kills it first if it runs.
-    async fn remove(&self, container: &Container, force: bool) -> Result<()>;
+    /// Removes a container.
+    async fn remove(&self, container: &Container, how: Removal) -> Result<()>;
 }
 
 /// Who carries out a stop.
@@ -171,6 +175,15 @@ pub struct Terminate {
     pub kill_after: Option<Duration>,
     /// Whether the program is started again afterwards.
     pub then: Then,
+}
+
+/// How a container is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Kill it first if it runs.
+    pub force: bool,
+    /// Remove its anonymous volumes, too, if the engine has such.
+    pub volumes: bool,
 }
 
 /// Which part of a log.

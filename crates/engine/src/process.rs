@@ -31,7 +31,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use self::instance::Held;
-use crate::{Conductor, Container, Engine, Error, Kind, LogChunk, LogOptions, Network, Result, State};
+use crate::{
+    Conductor, Container, Engine, Error, Kind, ListOptions, LogChunk, LogOptions, Network, Removal, Result,
+    State,
+};
 
 /// How long a process may take to disappear after SIGKILL: as long as docker gives it.
 const KILL_TAKES_AT_MOST: Duration = Duration::from_secs(10);
@@ -126,7 +129,7 @@ impl Engine for Processes {
     }
 
     /// Nobody wants to see all processes of the host among their containers.
-    async fn list(&self, _all: bool) -> Result<Vec<Container>> {
+    async fn list(&self, _options: &ListOptions) -> Result<Vec<Container>> {
         Ok(Vec::new())
     }
 
@@ -193,7 +196,7 @@ impl Engine for Processes {
         })
     }
 
-    async fn remove(&self, container: &Container, _force: bool) -> Result<()> {
+    async fn remove(&self, container: &Container, _how: Removal) -> Result<()> {
         let pid = &container.id;
         Err(Error::Unsupported {
             what: format!("pid:{pid} is a process, not a container; end it with `gracefully stop pid:{pid}`"),

@@ -24,11 +24,14 @@ use gracefully_core::signal::Signal;
 use gracefully_engine::docker::Docker;
 use gracefully_engine::docker::endpoint::{Endpoint, EndpointOptions, Environment};
 use gracefully_engine::{
-    Conductor, Container, Engine, Error, Instance, LogOptions, LogStream, State, Terminate,
+    Conductor, Container, Engine, Error, Instance, ListOptions, LogOptions, LogStream, Removal, State,
+    Terminate,
 };
 use tokio::time::{sleep, timeout};
 
 const IMAGE: &str = "gracefully-test/victim";
+
+const FORCED: Removal = Removal { force: true, volumes: true };
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -482,12 +485,12 @@ async fn removal_is_refused_while_it_runs() {
     let Some(daemon) = daemon() else { return };
     let made = daemon.run(&[], &["ignore"]).await;
     let container = made.find().await;
-    let error = daemon.docker.remove(&container, false).await.unwrap_err();
+    let error = daemon.docker.remove(&container, Removal::default()).await.unwrap_err();
     let reference = String::from_utf8(daemon.cli(&["rm", &made.id]).stderr).unwrap();
     assert_eq!(error.to_string(), reference.trim_end());
-    daemon.docker.remove(&container, true).await.unwrap();
+    daemon.docker.remove(&container, FORCED).await.unwrap();
     assert!(daemon.docker.find(&made.id).await.unwrap_err().is_not_found());
-    assert!(daemon.docker.remove(&container, true).await.unwrap_err().is_not_found());
+    assert!(daemon.docker.remove(&container, FORCED).await.unwrap_err().is_not_found());
 }
 
 #[tokio::test]
@@ -499,8 +502,10 @@ async fn all_or_only_those_that_run_the_youngest_first() {
         let ours = |container: &Container| [&running.id, &created.id].contains(&&container.id);
         containers.into_iter().filter(ours).map(|container| container.id).collect()
     };
-    assert_eq!(ids(daemon.docker.list(true).await.unwrap()), [created.id.clone(), running.id.clone()]);
-    assert_eq!(ids(daemon.docker.list(false).await.unwrap()), std::slice::from_ref(&running.id));
+    let all = ListOptions { all: true, ..ListOptions::default() };
+    assert_eq!(ids(daemon.docker.list(&all).await.unwrap()), [created.id.clone(), running.id.clone()]);
+    let up = ListOptions::default();
+    assert_eq!(ids(daemon.docker.list(&up).await.unwrap()), std::slice::from_ref(&running.id));
 }
 
 #[tokio::test]

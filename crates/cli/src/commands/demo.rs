@@ -14,7 +14,7 @@ use gracefully_core::exit;
 use gracefully_core::policy::{Request, Timeout};
 use gracefully_core::report::Report;
 use gracefully_engine::local::Local;
-use gracefully_engine::{Conductor, Container, Engine as _, LogOptions, RunSpec};
+use gracefully_engine::{Conductor, Container, Engine as _, ListOptions, LogOptions, Removal, RunSpec};
 
 use crate::display::verdict;
 use crate::interrupt::Interrupts;
@@ -158,8 +158,8 @@ impl Stage {
 
     /// Removes everything, also what an interrupt has left running.
     async fn clear(&self) -> anyhow::Result<()> {
-        for container in self.engine.list(true).await? {
-            self.engine.remove(&container, true).await?;
+        for container in self.engine.list(&ListOptions { all: true, ..ListOptions::default() }).await? {
+            self.engine.remove(&container, Removal { force: true, ..Removal::default() }).await?;
         }
         std::fs::remove_dir_all(&self.directory)
             .with_context(|| format!("cannot remove {}", self.directory.display()))

@@ -1,5 +1,6 @@
-//! `inspect`: a JSON array on stdout, those that were not found on stderr.
+//! `inspect`: a JSON array on stdout, or a line for each as `--format` says; those that were not found on stderr.
 
+use gracefully_core::exit;
 use serde::Serialize as _;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -10,8 +11,28 @@ use crate::interrupt::Interrupts;
 use crate::lookup::Missing;
 use crate::parallel::{AT_ONCE, in_order};
 use crate::settings::Settings;
+use crate::template::Template;
 
+/// What is printed.
+enum Form {
+    Indented,
+    Compact,
+    Lines(Template),
+}
+
+/// The format is understood before anybody is looked up, as docker does.
 pub(super) async fn inspect(settings: &Settings, args: Inspect) -> anyhow::Result<u8> {
+    let form = match args.format.as_str() {
+        "" => Form::Indented,
+        "json" => Form::Compact,
+        text => match Template::parse(text) {
+            Ok(template) => Form::Lines(template),
+            Err(why) => {
+                settings.console.error(&format!("template parsing error: {why}"));
+                return Ok(exit::TEMPLATE);
+            }
+        },
+    };
     let mut interrupts = Interrupts::new()?;
     let mut objects = Vec::new();
     let mut failures = Failures::default();
@@ -23,8 +44,24 @@ pub(super) async fn inspect(settings: &Settings, args: Inspect) -> anyhow::Resul
     if let Err(interrupt) = interrupts.or(all).await {
         return Ok(interrupt.code());
     }
-    settings.console.line(&pretty(&Value::Array(objects))?);
+    settings.console.line(&match form {
+        Form::Indented => pretty(&Value::Array(objects))?,
+        Form::Compact => Value::Array(objects).to_string(),
+        Form::Lines(template) => lines(&template, &objects, &mut failures),
+    });
     Ok(failures.tell(settings))
+}
+
+/// A line for each object that has what the format names. Docker prints an empty one if there is none.
+fn lines(template: &Template, objects: &[Value], failures: &mut Failures) -> String {
+    let mut lines = Vec::new();
+    for object in objects {
+        match template.render(object) {
+            Ok(line) => lines.push(line),
+            Err(why) => failures.add(format!("template parsing error: {why}")),
+        }
+    }
+    lines.join("\n")
 }
 
 async fn one(settings: &Settings, target: &str) -> Result<Value, String> {

@@ -122,13 +122,13 @@ async fn carry_out(
             Ok(report) => report,
             Err(why) => return failures.add(why),
         };
-        let failed = report.as_ref().is_some_and(|report| report.verdict == Verdict::Failed);
-        if !failed && !reports.on_stdout() {
+        let failed = report.as_ref().and_then(|report| failure(request.then, report));
+        if failed.is_none() && !reports.on_stdout() {
             console.line(name);
         }
         let Some(report) = report else { return };
-        if failed {
-            failures.add(format!("{name}: {}", why_failed(&report)));
+        if let Some(why) = failed {
+            failures.add(format!("{name}: {why}"));
         }
         forced |= report.verdict == Verdict::Forced;
         if told_about.insert((report.target.engine.clone(), report.target.id.clone())) {
@@ -152,6 +152,17 @@ async fn carry_out(
         exit::OK if forced && told.strict => exit::NOT_GRACEFUL,
         code => code,
     })
+}
+
+/// Why it did not come to what was asked for.
+fn failure(asked: Then, report: &Report) -> Option<String> {
+    match (report.verdict, asked, report.then) {
+        (Verdict::Failed, ..) => Some(why_failed(report)),
+        (_, Then::Start, Then::Stay) => {
+            Some("stopped, but not started again: a stop was asked for meanwhile".to_owned())
+        }
+        (_, Then::Stay, _) | (_, Then::Start, Then::Start) => None,
+    }
 }
 
 /// How one target ended: the report, or nothing if it was not running; or why it could not be stopped.

@@ -154,6 +154,16 @@ async fn the_third_request_kills_now() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_makes_a_stop_of_a_restart() {
+    let (sender, mut orders) = mpsc::unbounded_channel();
+    sender.send(Order::Stop { budget: None, then: Then::Stay }).unwrap();
+    let program = Pretended::new(Some(Duration::from_millis(50)));
+    let report = walk(&program, stop(10, Then::Start), &mut orders, &mut drop).await;
+    assert_eq!((report.then, report.reason), (Then::Stay, Reason::Exited));
+    assert_eq!(program.calls(), [("terminate", 0)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abort_after_the_signal_comes_too_late() {
     let program = Pretended::new(Some(Duration::from_secs(1)));
     let (sender, mut orders) = mpsc::unbounded_channel();

@@ -86,7 +86,7 @@ Examples:
 
 What was written to stderr comes out on stderr, byte for byte.",
     ),
-    ("inspect", "[OPTIONS] NAME|ID [NAME|ID...]", "Example:\n  gracefully inspect web | jq '.[0].State'"),
+    ("inspect", "[OPTIONS] NAME|ID [NAME|ID...]", "Example:\n  gracefully inspect -f '{{.State.Pid}}' web"),
     (
         "rm",
         "[OPTIONS] CONTAINER [CONTAINER...]",

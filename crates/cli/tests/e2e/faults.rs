@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-
 use crate::dockerd::Dockerd;
 use crate::harness::{
-    Kind, LONG, NOT_TEN, SECOND, Target, World, behaviours, eventually, gracefully, new_name, run, skip_test,
-    start,
+    Kind, LONG, NOT_TEN, SECOND, Target, World, behaviours, eventually, gracefully, kill, new_name, run,
+    skip_test, start,
 };
 
 behaviours! {
@@ -29,13 +27,14 @@ behaviours! {
     92 long_state_directory [local];
     92 monitor_killed [local];
     92 killed_from_outside [local];
-    92 line_of_one_megabyte [docker local];
+    92 line_of_one_megabyte [docker podman local];
     92 binary_log [local];
-    92 main_process_forks_and_exits [docker local];
+    92 main_process_forks_and_exits [docker podman local];
     92 program_that_stops_itself [process];
     92 process_that_is_gone [process];
     92 process_that_makes_no_sense [process];
     92 uninterruptible_sleep [local process];
+    92 sleep_that_not_even_sigkill_ends [local process];
 }
 
 /// A command that must end well before the test would give up, with an error and without a panic.
@@ -145,13 +144,6 @@ fn daemon_dies_during_a_stop(world: &World) {
     });
 }
 
-fn kill(pid: u32) {
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a PID")).expect("a PID");
-    if let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) {
-        let _ = pidfd_send_signal(fd, Signal::KILL);
-    }
-}
-
 fn socket_without_permission(world: &World) {
     let socket = world.directory().join("closed.sock");
     let _listener = UnixListener::bind(&socket).expect("a socket");
@@ -166,34 +158,22 @@ fn socket_without_permission(world: &World) {
     fails_soon(&mut command).says("permission denied").says("root");
 }
 
-/// A small tmpfs at the state directory; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn at_state_of(world: &World, bytes: &str) -> Self {
-        let at = world.state_directory();
-        fs::create_dir_all(&at).expect("a directory");
-        fs::set_permissions(&at, fs::Permissions::from_mode(0o700)).expect("permissions");
-        let options = format!("size={bytes},mode=0700");
-        let mount = run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at));
-        assert_eq!(mount.code, 0, "{mount:#?}");
-        Self(at)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 fn disk_full_while_logging(world: &World) {
-    let disk = SmallDisk::at_state_of(world, "1m");
+    let disk = world.small_disk("1m");
     let target = world.start_unready(&[], "line 3000000");
-    // The program gets past its line although the disk takes only a part of it: it can still be asked to stop.
-    eventually("the disk is full", || {
-        let free = rustix::fs::statvfs(&disk.0).expect("a file system").f_bavail;
-        (free == 0).then_some(())
+    // The log takes pieces of 16 KiB, with a head, whole or not at all; how much is left depends on the other files.
+    eventually("the disk has no room for another piece of the log", || {
+        let disk = rustix::fs::statvfs(&disk).expect("a file system");
+        (disk.f_bavail * disk.f_frsize <= 16 * 1024).then_some(())
+    });
+    // The program gets past its line although the disk takes only a part of it: it can still be asked to stop. What it
+    // says then is lost.
+    let pid = world.main_pid(&target);
+    eventually("it has a handler for SIGTERM", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (caught & 1 << (15 - 1) != 0).then_some(())
     });
     assert_eq!(world.status(&target), "running");
     let outcome = world.run(&["stop", "-t", "5", &target.name]);
@@ -203,8 +183,8 @@ fn disk_full_while_logging(world: &World) {
 }
 
 fn disk_full_before_starting(world: &World) {
-    let disk = SmallDisk::at_state_of(world, "64k");
-    fs::write(disk.0.join("filler"), vec![0; 1 << 20]).expect_err("the disk is full");
+    let disk = world.small_disk("64k");
+    fs::write(disk.join("filler"), vec![0; 1 << 20]).expect_err("the disk is full");
     let outcome = run(&mut world.run_detached(&new_name(), &[], "ignore"));
     outcome.is(125, "").says("o space left");
     assert_eq!(world.processes(), []);
@@ -353,10 +333,11 @@ fn process_that_makes_no_sense(world: &World) {
 }
 
 /// The parent of a vfork(2) waits in state D until its child execs or ends. SIGKILL does act on it (the kernel calls
-/// that sleep killable); a sleep on which not even that acts cannot be made without a broken device.
+/// that sleep killable).
 fn uninterruptible_sleep(world: &World) {
-    // clone(CLONE_VFORK | SIGCHLD) on x86-64; without CLONE_VM the child is an ordinary fork.
-    const SCRIPT: &str = "$| = 1; print \"started\\n\"; syscall(56, 0x4000 | 17, 0, 0, 0, 0) or sleep 60;";
+    // clone(CLONE_VFORK | SIGCHLD) on x86-64; without CLONE_VM the child is an ordinary fork. It ends with its parent.
+    const SCRIPT: &str = "$| = 1; print \"started\\n\"; $parent = $$; \
+        unless (syscall(56, 0x4000 | 17, 0, 0, 0, 0)) { select(undef, undef, undef, 0.02) while getppid() == $parent }";
     if !cfg!(target_arch = "x86_64") || !Path::new("/usr/bin/perl").exists() {
         skip_test!("needs x86-64 and perl");
     }
@@ -378,4 +359,47 @@ fn uninterruptible_sleep(world: &World) {
         assert_eq!(world.exit_code(&target), 137);
         outcome.says("uninterruptible");
     }
+}
+
+/// A group of the freezer of cgroups v1: whoever is in it, frozen, is in state D, and a signal waits until it is thawed.
+/// (What cgroups v2 freeze can be killed.)
+struct Freezer(PathBuf);
+
+impl Freezer {
+    fn holding(pid: u32) -> Option<Self> {
+        let group = Path::new("/sys/fs/cgroup/freezer").join(new_name());
+        fs::create_dir(&group).ok()?;
+        let freezer = Self(group);
+        fs::write(freezer.0.join("cgroup.procs"), pid.to_string()).ok()?;
+        freezer.set("FROZEN").then_some(freezer)
+    }
+
+    fn set(&self, state: &str) -> bool {
+        fs::write(self.0.join("freezer.state"), state).is_ok()
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.set("THAWED");
+        // It can be removed when nobody is in it any more. A test that has failed does not wait for that.
+        if !std::thread::panicking() {
+            eventually("the group is removed", || fs::remove_dir(&self.0).ok());
+        }
+    }
+}
+
+/// As if the disk or the server behind it did not answer: there is an end to the waiting, and the reason is said.
+fn sleep_that_not_even_sigkill_ends(world: &World) {
+    let target = world.start("ignore");
+    let pid = world.main_pid(&target);
+    let Some(freezer) = Freezer::holding(pid) else {
+        skip_test!("needs the freezer of cgroups v1, and root")
+    };
+    eventually("it sleeps uninterruptibly", || (state_of(pid)? == 'D').then_some(()));
+    let outcome = world.run(&["stop", "-t", "1", &target.name]);
+    outcome.is(1, "").says("still alive after SIGKILL").says("uninterruptible sleep");
+    assert_eq!(state_of(pid), Some('D'));
+    drop(freezer);
+    assert_eq!(world.exit_code(&target), 137);
 }

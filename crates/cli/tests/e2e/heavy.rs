@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 
 use crate::harness::{
-    LONG, Target, World, behaviours, eventually, new_name, pause_between_looks, run, start,
+    LONG, Target, World, behaviours, eventually, kill, new_name, pause_between_looks, run, start,
 };
 
 behaviours! {
@@ -103,11 +103,7 @@ fn kill_one_of(world: &World, chance: &mut Chance) {
         pause_between_looks();
         return;
     }
-    let pid = candidates[chance.below(candidates.len())];
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a PID")).expect("a PID");
-    if let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) {
-        let _ = pidfd_send_signal(fd, Signal::KILL);
-    }
+    kill(candidates[chance.below(candidates.len())]);
 }
 
 /// A small generator of numbers, the same in every run.

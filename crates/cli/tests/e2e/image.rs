@@ -1,10 +1,14 @@
-//! The seed as an image: FROM scratch, exec form, at most 1 MB.
+//! Images: STOPSIGNAL, case 80; and the seed: FROM scratch, exec form, at most 1 MB.
 
-use crate::harness::{NOT_TEN, Target, World, behaviours, eventually, new_name, run};
+use std::fs;
+
+use crate::harness::{NOT_TEN, Outcome, World, behaviours, new_name, run};
 
 behaviours! {
     91 seed_image_is_small [reference];
-    91 seed_is_stopped_gracefully [docker reference];
+    80 stop_signal_is_kept_as_typed [docker reference podman("Podman keeps a number")];
+    80 stop_signal_that_is_none_fails_the_build [reference];
+    91 seed_is_stopped_gracefully [docker podman reference];
 }
 
 fn seed_image_is_small(world: &World) {
@@ -15,15 +19,36 @@ fn seed_image_is_small(world: &World) {
 }
 
 fn seed_is_stopped_gracefully(world: &World) {
-    let target = Target { name: new_name() };
-    world.own(&target.name);
-    assert_eq!(
-        run(&mut world.docker(&["run", "-d", "--net=none", "--name", &target.name, "gracefully-test/seed"]))
-            .code,
-        0
-    );
-    eventually("it has started", || (!world.log(&target).is_empty()).then_some(()));
+    let target = world.start_image(&[], "gracefully-test/seed", &[]);
     world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
     assert_eq!(world.log(&target), "Program started...\nSIGTERM received!\nExiting...\n");
     assert_eq!(world.exit_code(&target), 0);
+}
+
+/// Builds the victim's image with this STOPSIGNAL.
+fn build(world: &World, name: &str, signal: &str) -> Outcome {
+    let context = world.directory().join("context");
+    fs::create_dir_all(&context).expect("a directory");
+    fs::write(context.join("Dockerfile"), format!("FROM gracefully-test/victim\nSTOPSIGNAL {signal}\n"))
+        .expect("a Dockerfile");
+    // BuildKit needs a plugin that not every installation has.
+    run(world.docker(&["build", "--quiet", "--tag", name]).arg(context).env("DOCKER_BUILDKIT", "0"))
+}
+
+fn stop_signal_is_kept_as_typed(world: &World) {
+    for (typed, number) in [("rtmin+3", 37), ("SIGHUP", 1), ("12", 12)] {
+        let image = new_name();
+        assert_eq!(build(world, &image, typed).code, 0);
+        let target = world.start_image(&[], &image, &["allsig"]);
+        assert_eq!(world.field(&target, "/Config/StopSignal"), typed);
+        world.run(&["stop", "-t", "1", &target.name]).is(0, &target.line());
+        assert_eq!(world.log(&target), format!("started allsig\ngot {number}\n"), "{typed}");
+        run(&mut world.docker(&["rm", &target.name])).is(0, &target.line());
+        assert_eq!(run(&mut world.docker(&["rmi", &image])).code, 0);
+    }
+}
+
+fn stop_signal_that_is_none_fails_the_build(world: &World) {
+    let outcome = build(world, &new_name(), "BOGUS");
+    outcome.is(1, "").says("nvalid signal: BOGUS");
 }

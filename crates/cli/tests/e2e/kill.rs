@@ -1,22 +1,28 @@
 //! `kill`: cases 40 to 50.
 
-use crate::harness::{NOT_TEN, World, behaviours, created, eventually, run};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use crate::harness::{Kind, NOT_TEN, Target, World, behaviours, created, eventually, kill, run};
 
 behaviours! {
-    40 without_a_signal_it_is_dead_afterwards [docker local reference];
+    40 without_a_signal_it_is_dead_afterwards [docker podman local reference];
     40 process_is_killed [process];
-    41 harmless_signal_leaves_it_running [docker local process reference];
-    41 handled_signal_ends_it [docker local process reference];
-    42 stop_and_continue [docker local process reference];
-    43 exited_is_not_running [docker local reference];
-    43 created_is_not_running [docker reference];
-    44 unknown_name [docker local reference];
-    45 invalid_signals_are_refused [docker local process reference];
-    46 every_spelling_of_a_signal [docker local process reference];
-    47 number_beyond_the_platform [docker local reference];
-    49 stays_down_in_spite_of_its_restart_policy [docker local reference];
-    49 other_signal_than_the_stop_signal_restarts [docker local reference];
-    50 paused_is_killed [docker reference];
+    41 harmless_signal_leaves_it_running [docker podman local process reference];
+    41 handled_signal_ends_it [docker podman local process reference];
+    42 stop_and_continue [docker podman local process reference];
+    43 exited_is_not_running [docker podman local reference];
+    43 created_is_not_running [docker podman reference];
+    44 unknown_name [docker podman local reference];
+    45 invalid_signals_are_refused [docker podman local process reference];
+    46 every_spelling_of_a_signal [docker podman local process reference];
+    47 number_beyond_the_platform [docker podman local reference];
+    49 stays_down_in_spite_of_its_restart_policy [docker local reference podman("Podman 4.3 restarts after every signal that is not its own stop")];
+    49 other_signal_than_the_stop_signal_restarts [docker podman local reference];
+    50 paused_is_killed [docker podman reference];
+    51 program_of_another_user_is_killed [docker podman local reference];
+    53 reload_then_crash_stays_down [docker reference];
+    53 reload_then_crash_restarts [local podman];
 }
 
 fn without_a_signal_it_is_dead_afterwards(world: &World) {
@@ -56,16 +62,25 @@ fn stop_and_continue(world: &World) {
 fn exited_is_not_running(world: &World) {
     let target = world.start_unready(&[], "exit 0");
     assert_eq!(world.exit_code(&target), 0);
-    world.run(&["kill", &target.name]).is(1, "").says("is not running");
+    world.run(&["kill", &target.name]).is(1, "").says(world.not_running());
 }
 
 fn created_is_not_running(world: &World) {
     let target = created(world);
-    world.run(&["kill", &target.name]).is(1, "").says("is not running");
+    let outcome = world.run(&["kill", &target.name]);
+    outcome.is(1, "").says(world.not_running());
+    if world.kind == Kind::Docker || world.kind == Kind::Reference {
+        outcome.says(&format!("annot kill container: {}: ", target.name));
+    }
 }
 
 fn unknown_name(world: &World) {
-    world.run(&["kill", "nope"]).is(1, "").says("No such container: nope");
+    let outcome = world.run(&["kill", "nope"]);
+    outcome.is(1, "").says(&world.no_such("nope"));
+    // Podman says it shorter.
+    if world.kind == Kind::Docker || world.kind == Kind::Reference {
+        outcome.says("annot kill container: nope: ");
+    }
 }
 
 fn invalid_signals_are_refused(world: &World) {
@@ -132,4 +147,42 @@ fn paused_is_killed(world: &World) {
     assert_eq!(run(&mut world.docker(&["pause", &target.name])).code, 0);
     world.run(&["kill", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
     assert_eq!(world.exit_code(&target), 137);
+}
+
+fn program_of_another_user_is_killed(world: &World) {
+    // On the local engine it is executed from here.
+    fs::set_permissions(world.directory(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let target = world.start_with(&["--user", "65534:65534"], "ignore");
+    let owner = fs::metadata(format!("/proc/{}", world.main_pid(&target))).map(|it| it.uid()).ok();
+    assert_eq!(owner, Some(65534));
+    world.run(&["kill", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+/// A container with a restart policy that gets SIGHUP, which it survives, and later crashes.
+fn reload_then_crash(world: &World) -> Target {
+    let target = world.start_with(&["--restart", "always"], "ignore");
+    // The control: a crash alone is what the policy is for.
+    kill(world.main_pid(&target));
+    eventually("the policy starts it again", || {
+        (world.status(&target) == "running" && world.field(&target, "/RestartCount") == 1).then_some(())
+    });
+    eventually("it has started twice", || (world.log(&target).matches("started").count() == 2).then_some(()));
+    world.run(&["kill", "-s", "HUP", &target.name]).is(0, &target.line());
+    eventually("it has survived", || world.log(&target).contains("got 1\n").then_some(()));
+    kill(world.main_pid(&target));
+    target
+}
+
+/// dockerd takes every signal for the wish to end, if the container has no stop signal of its own. It is the daemon that
+/// restarts, so from outside nothing can be done about it.
+fn reload_then_crash_stays_down(world: &World) {
+    let target = reload_then_crash(world);
+    assert_eq!(world.exit_code(&target), 137);
+    assert_eq!(world.field(&target, "/RestartCount"), 1);
+}
+
+fn reload_then_crash_restarts(world: &World) {
+    let target = reload_then_crash(world);
+    eventually("the policy starts it again", || (world.field(&target, "/RestartCount") == 2).then_some(()));
 }

@@ -2,17 +2,20 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{NOT_TEN, SECOND, Target, World, behaviours, eventually, run};
+use crate::harness::{NOT_TEN, Outcome, SECOND, Target, World, behaviours, eventually, run};
 
 behaviours! {
-    54 runs_again [docker local reference];
-    55 exited_is_started [docker local reference];
-    56 unknown_name_among_others [docker local reference];
-    57 timeout_kills_first [docker local reference];
-    58 paused_runs_afterwards [docker reference];
-    59 auto_remove_waits_for_the_real_end [docker local reference];
-    60 client_that_dies_changes_nothing [docker local reference];
-    61 restart_policy_works_afterwards [docker local reference];
+    54 runs_again [docker podman local reference];
+    55 exited_is_started [docker podman local reference];
+    56 unknown_name_among_others [docker podman local reference];
+    57 timeout_kills_first [docker podman local reference];
+    58 paused_runs_afterwards [docker podman reference];
+    59 auto_remove_waits_for_the_real_end [docker local reference podman("Podman 4.3 may remove a container in the middle of its restart")];
+    59 auto_remove_after_a_kill [docker local reference podman("Podman 4.3 may remove a container in the middle of its restart")];
+    60 client_that_dies_changes_nothing [docker podman local reference];
+    33 stop_and_restart_at_once_end_up_running [docker reference];
+    33 restart_that_a_stop_overrules_fails [local];
+    61 restart_policy_works_afterwards [docker podman local reference];
 }
 
 fn started_at(world: &World, target: &Target) -> String {
@@ -43,7 +46,7 @@ fn exited_is_started(world: &World) {
 fn unknown_name_among_others(world: &World) {
     let target = world.start("slow 0 0");
     let before = started_at(world, &target);
-    world.run(&["restart", "nope", &target.name]).is(1, &target.line()).says("No such container: nope");
+    world.run(&["restart", "nope", &target.name]).is(1, &target.line()).says(&world.no_such("nope"));
     assert_ne!(started_at(world, &target), before);
 }
 
@@ -70,6 +73,14 @@ fn auto_remove_waits_for_the_real_end(world: &World) {
     eventually("it is removed", || (!world.exists(&target)).then_some(()));
 }
 
+fn auto_remove_after_a_kill(world: &World) {
+    let target = world.start_with(&["--rm"], "slow 0 0");
+    world.run(&["restart", &target.name]).is(0, &target.line());
+    assert_eq!(world.status(&target), "running");
+    world.run(&["kill", &target.name]).is(0, &target.line());
+    eventually("it is removed", || (!world.exists(&target)).then_some(()));
+}
+
 fn client_that_dies_changes_nothing(world: &World) {
     let target = world.start("slow 2 0");
     let client = world.spawn(&["restart", &target.name]);
@@ -85,4 +96,41 @@ fn restart_policy_works_afterwards(world: &World) {
     world.run(&["restart", "-t", "0", &target.name]).is(0, &target.line());
     eventually("the policy starts it again", || (world.field(&target, "/RestartCount") == 1).then_some(()));
     assert_eq!(world.exit_code(&target), 3);
+}
+
+/// A restart of a container that is being stopped, or a stop of one that is being restarted; and the outcomes of both.
+fn at_once(world: &World, verbs: [&str; 2]) -> (Target, [Outcome; 2]) {
+    let target = world.start("slow 2 0");
+    let first = world.spawn(&[verbs[0], &target.name]);
+    eventually("the signal has arrived", || world.log(&target).contains("got 15").then_some(()));
+    let second = world.run(&[verbs[1], &target.name]);
+    (target, [first.ended(), second])
+}
+
+/// The restart goes on whatever else is asked of docker.
+fn stop_and_restart_at_once_end_up_running(world: &World) {
+    for verbs in [["stop", "restart"], ["restart", "stop"]] {
+        let (target, outcomes) = at_once(world, verbs);
+        for outcome in &outcomes {
+            outcome.is(0, &target.line());
+        }
+        eventually(&format!("{verbs:?}: it runs"), || (world.status(&target) == "running").then_some(()));
+        assert_eq!(starts(world, &target), 2);
+    }
+}
+
+/// Whoever wants it to be stopped has the last word, and whoever wanted it to run is told so.
+fn restart_that_a_stop_overrules_fails(world: &World) {
+    for verbs in [["stop", "restart"], ["restart", "stop"]] {
+        let (target, outcomes) = at_once(world, verbs);
+        for (verb, outcome) in verbs.iter().zip(&outcomes) {
+            match *verb {
+                "stop" => outcome.is(0, &target.line()),
+                _ => outcome.is(1, "").says("stopped, but not started again: a stop was asked for meanwhile"),
+            };
+            outcome.says("graceful: stopped in ");
+        }
+        assert_eq!(world.exit_code(&target), 0);
+        assert_eq!(starts(world, &target), 1);
+    }
 }

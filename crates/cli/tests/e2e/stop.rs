@@ -2,34 +2,40 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{Kind, NOT_TEN, SECOND, Target, World, behaviours, created, eventually, new_name, run};
+use crate::harness::{Kind, LONG, NOT_TEN, SECOND, World, behaviours, created, eventually, new_name, run};
 
 behaviours! {
-    15 finishes_what_it_is_doing [docker local process reference];
-    18 timeout_zero_kills_at_once [docker local process reference];
-    19 timeout_too_small_kills [docker local process reference];
-    20 negative_timeout_never_kills [docker local reference];
-    21 stop_timeout_of_the_container [docker local reference];
-    22 stop_signal_of_the_container [docker local reference];
-    22 stop_signal_of_the_image [docker reference];
-    22 signal_option_overrides [docker local process];
-    23 already_exited_is_no_error [docker local reference];
-    24 created_stays_created [docker reference];
-    25 unknown_name [docker local reference];
-    26 unknown_name_among_others [docker local reference];
-    27 parallel_and_in_the_order_of_the_arguments [docker local reference];
-    28 echoes_identifiers_as_typed [docker local reference];
-    28 ambiguous_identifier [docker local reference];
-    29 paused_is_unpaused [docker reference];
-    30 crash_loop_ends [docker local reference];
-    31 restart_policy_does_not_bring_it_back [docker local reference];
-    32 client_ended_by_sigterm_leaves_the_stop_to_the_engine [docker local];
-    32 client_ended_by_sigint [docker local];
-    34 pid_1_without_a_handler [docker local reference];
-    35 child_behind_a_shell_is_not_signalled [docker local reference];
-    36 auto_remove_is_complete [docker local];
-    37 same_name_twice [docker local reference];
-    33 second_stop_overrides_the_first [docker local reference];
+    15 finishes_what_it_is_doing [docker podman local process reference];
+    18 timeout_zero_kills_at_once [docker podman local process reference];
+    19 timeout_too_small_kills [docker podman local process reference];
+    20 negative_timeout_never_kills [docker podman local reference];
+    21 stop_timeout_of_the_container [docker podman local reference];
+    21 stop_timeout_zero_kills_at_once [docker local reference podman("in Podman's API a stop timeout of 0 is that of a container without one")];
+    21 negative_stop_timeout_never_kills [docker podman local reference];
+    21 timeout_option_overrides [docker podman local reference];
+    22 stop_signal_of_the_container [docker podman local reference];
+    22 stop_signal_of_the_image [docker podman reference];
+    22 signal_option_overrides [docker podman local process];
+    23 already_exited_is_no_error [docker podman local reference];
+    24 created_stays_created [docker podman reference];
+    25 unknown_name [docker podman local reference];
+    26 unknown_name_among_others [docker podman local reference];
+    27 parallel_and_in_the_order_of_the_arguments [docker podman local reference];
+    28 echoes_identifiers_as_typed [docker podman local reference];
+    28 ambiguous_identifier [docker podman local reference];
+    29 paused_is_unpaused [docker podman reference];
+    30 crash_loop_ends [docker local reference podman("Podman restarts at once: there is no time between two runs")];
+    31 restart_policy_does_not_bring_it_back [docker podman local reference];
+    32 client_ended_by_sigterm_leaves_the_stop_to_the_engine [docker podman local];
+    32 client_ended_by_sigint [docker podman local];
+    34 pid_1_without_a_handler [docker podman local reference];
+    34 init_in_front_passes_the_signal_on [docker podman reference];
+    34 init_of_our_own_is_not_there_yet [local];
+    35 child_behind_a_shell_is_not_signalled [docker podman local reference];
+    36 auto_remove_is_complete [docker podman local];
+    37 same_name_twice [docker podman local reference];
+    33 second_stop_overrides_the_first [docker podman local reference];
+    38 container_stop_is_stop [docker podman local reference];
 }
 
 fn finishes_what_it_is_doing(world: &World) {
@@ -64,6 +70,28 @@ fn stop_timeout_of_the_container(world: &World) {
     assert_eq!(world.exit_code(&target), 137);
 }
 
+fn stop_timeout_zero_kills_at_once(world: &World) {
+    let target = world.start_with(&["--stop-timeout", "0"], "ignore");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 137);
+}
+
+/// Longer than the ten seconds that would end it otherwise.
+fn negative_stop_timeout_never_kills(world: &World) {
+    let target = world.start_with(&["--stop-timeout", "-1"], "slow 11 42");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_between(11 * SECOND, LONG);
+    assert_eq!(world.exit_code(&target), 42);
+}
+
+fn timeout_option_overrides(world: &World) {
+    let target = world.start_with(&["--stop-timeout", "-1"], "ignore");
+    world.run(&["stop", "-t", "1", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
+    assert_eq!(world.exit_code(&target), 137);
+    let target = world.start_with(&["--stop-timeout", "0"], "slow 1 42");
+    world.run(&["stop", "-t", "30", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
+    assert_eq!(world.exit_code(&target), 42);
+}
+
 fn stop_signal_of_the_container(world: &World) {
     let target = world.start_with(&["--stop-signal", "USR1"], "slow 0 0");
     world.run(&["stop", &target.name]).is(0, &target.line());
@@ -72,11 +100,7 @@ fn stop_signal_of_the_container(world: &World) {
 }
 
 fn stop_signal_of_the_image(world: &World) {
-    let target = Target { name: new_name() };
-    world.own(&target.name);
-    let image = ["run", "-d", "--net=none", "--name", &target.name, "gracefully-test/quit", "slow", "0", "0"];
-    assert_eq!(run(&mut world.docker(&image)).code, 0);
-    eventually("it has started", || world.log(&target).contains("started").then_some(()));
+    let target = world.start_image(&[], "gracefully-test/quit", &["slow", "0", "0"]);
     world.run(&["stop", &target.name]).is(0, &target.line());
     assert!(world.log(&target).contains("got 3"));
 }
@@ -106,16 +130,16 @@ fn created_stays_created(world: &World) {
 
 fn unknown_name(world: &World) {
     let outcome = world.run(&["stop", "nope"]);
-    outcome.is(1, "").says("No such container: nope");
+    outcome.is(1, "").says(&world.no_such("nope"));
     if world.kind != Kind::Local {
-        outcome.says("Error response from daemon: No such container: nope\n");
+        outcome.says(&format!("Error response from daemon: {}", world.no_such("nope")));
     }
 }
 
 fn unknown_name_among_others(world: &World) {
     let (a, b) = (world.start("slow 0 0"), world.start("slow 0 0"));
     let outcome = world.run(&["stop", &a.name, "nope", &b.name]);
-    outcome.is(1, &(a.line() + &b.line())).says("No such container: nope");
+    outcome.is(1, &(a.line() + &b.line())).says(&world.no_such("nope"));
     assert_eq!((world.exit_code(&a), world.exit_code(&b)), (0, 0));
 }
 
@@ -147,7 +171,7 @@ fn ambiguous_identifier(world: &World) {
     digits.sort_unstable();
     let twice =
         digits.windows(2).find(|pair| pair[0] == pair[1]).expect("17 pigeons in 16 holes")[0].to_string();
-    world.run(&["stop", &twice]).is(1, "").says(&format!("Multiple IDs found with provided prefix: {twice}"));
+    world.run(&["stop", &twice]).is(1, "").says(&world.ambiguous(&twice));
 }
 
 fn paused_is_unpaused(world: &World) {
@@ -177,7 +201,8 @@ fn client_ended_by_sigterm_leaves_the_stop_to_the_engine(world: &World) {
     eventually("the signal has arrived", || world.log(&target).contains("got 15").then_some(()));
     client.signal(Signal::TERM);
     client.ended().is(143, "");
-    assert_eq!(world.status(&target), "running");
+    let status = if world.kind == Kind::Podman { "stopping" } else { "running" };
+    assert_eq!(world.status(&target), status);
     assert_eq!(world.exit_code(&target), 137);
 }
 
@@ -194,6 +219,22 @@ fn pid_1_without_a_handler(world: &World) {
     let target = world.start("default");
     world.run(&["stop", "-t", "2", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
     assert_eq!(world.exit_code(&target), 137);
+}
+
+/// docker-init is tini: the program is no PID 1 any more, so that SIGTERM ends it without a handler.
+fn init_in_front_passes_the_signal_on(world: &World) {
+    let target = world.start_with(&["--init"], "default");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 143);
+    let target = world.start_with(&["--init"], "slow 0 5");
+    world.run(&["stop", &target.name]).is(0, &target.line()).took_less_than(NOT_TEN);
+    assert_eq!(world.exit_code(&target), 5);
+}
+
+fn init_of_our_own_is_not_there_yet(world: &World) {
+    let outcome = run(&mut world.run_detached(&new_name(), &["--init"], "default"));
+    outcome.is(125, "").says("gracefully-init is not there yet");
+    world.run(&["ps", "-aq"]).is(0, "");
 }
 
 fn child_behind_a_shell_is_not_signalled(world: &World) {
@@ -223,4 +264,12 @@ fn second_stop_overrides_the_first(world: &World) {
     world.run(&["stop", "-t", "0", &target.name]).is(0, &target.line());
     first.ended().is(0, &target.line()).took_less_than(30 * SECOND);
     assert_eq!(world.exit_code(&target), 137);
+}
+
+fn container_stop_is_stop(world: &World) {
+    let target = world.start("slow 0 5");
+    world.run(&["container", "stop", &target.name]).is(0, &target.line());
+    assert_eq!(world.exit_code(&target), 5);
+    world.run(&["container", "rm", &target.name]).is(0, &target.line());
+    assert!(!world.exists(&target));
 }

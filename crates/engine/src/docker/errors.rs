@@ -101,6 +101,17 @@ mod tests {
     }
 
     #[test]
+    fn what_podman_removes_while_it_looks_is_not_found() {
+        let of = |status: StatusCode, message: &str| Error::Daemon {
+            status: status.as_u16(),
+            message: message.into(),
+        };
+        let gone = "container 0123 does not exist in database: no such container";
+        assert!(of(StatusCode::INTERNAL_SERVER_ERROR, gone).is_not_found());
+        assert!(!of(StatusCode::INTERNAL_SERVER_ERROR, "no such container runtime").is_not_found());
+    }
+
+    #[test]
     fn a_socket_that_is_not_there_or_closed_to_us_is_told_apart() {
         let dial = |kind| dial("unix:///s", io::Error::from(kind)).to_string();
         assert_eq!(

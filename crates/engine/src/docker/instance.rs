@@ -375,6 +375,7 @@ pub(super) async fn read_wait(answer: Answer) -> Result<i64> {
     let waited: api::Waited = answer.json().await?;
     match waited.error.and_then(|error| error.message).filter(|message| !message.is_empty()) {
         Some(message) => Err(Error::Daemon { status: 500, message }),
-        None => Ok(waited.status_code),
+        // Podman says -1 of a container that never ran, docker 0.
+        None => Ok(waited.status_code.max(0)),
     }
 }

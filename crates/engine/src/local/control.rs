@@ -43,11 +43,7 @@ impl Control {
                 let stream = BufReader::with_capacity(4096, stream);
                 Ok(Some(Self { engine: engine.clone(), id: home.id().to_owned(), stream }))
             }
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
-            {
-                Ok(None)
-            }
+            Err(error) if is_nobody(&error) => Ok(None),
             Err(source) => {
                 Err(Error::Io { what: "connect to", path: home.path().join("control.sock"), source })
             }
@@ -118,6 +114,12 @@ impl Control {
     }
 }
 
+/// Does nobody listen? The connection is reset if whoever listened has gone before it was accepted.
+fn is_nobody(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset)
+}
+
 /// A monitor answers within this time, or it hangs.
 async fn within<T>(time: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(time, answer).await.map_err(|_| Error::Timeout { who: "the monitor".to_owned(), after: time })?
@@ -127,5 +129,29 @@ fn misunderstood(answer: &Answer) -> Error {
     Error::System {
         what: "talking to the monitor".to_owned(),
         source: io::Error::other(format!("{answer:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixListener;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_monitor_that_dies_while_we_connect_is_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Local::open_at(&dir.path().join("state")).unwrap();
+        let home = engine.root.home("a1");
+        fs::create_dir_all(home.path()).unwrap();
+        let monitor = UnixListener::bind(home.path().join("control.sock")).unwrap();
+        let mut connecting = pin!(Control::connect(&engine, &home));
+        let begun = std::future::poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context)));
+        assert!(begun.await.is_pending());
+        drop(monitor);
+        assert!(connecting.await.unwrap().is_none());
     }
 }

@@ -49,7 +49,8 @@ use gracefully_core::signal::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
-use crate::{Conductor, Container, Engine, Kind, LogChunk, LogOptions};
+use crate::filter::Selection;
+use crate::{Conductor, Container, Engine, Kind, ListOptions, LogChunk, LogOptions, Removal};
 
 pub use self::control::Control;
 pub use self::home::{Home, Lock};
@@ -220,21 +221,22 @@ impl Engine for Local {
         }
     }
 
-    async fn list(&self, all: bool) -> Result<Vec<Container>> {
+    async fn list(&self, options: &ListOptions) -> Result<Vec<Container>> {
+        let selection = Selection::new(options)?;
         if !self.root.hidden()?.is_empty() {
             self.root.sweep(&self.root.alone()?)?;
         }
         let mut containers = Vec::new();
         for home in self.root.homes()? {
             match settle::container(&self.root, &home) {
-                Ok(container) if all || container.state.is_up() => containers.push(container),
+                Ok(container) => containers.push(container),
                 // Removed since the directory was read.
-                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         containers.sort_by_key(|container| std::cmp::Reverse(container.created));
-        Ok(containers)
+        Ok(selection.select(containers))
     }
 
     async fn inspect(&self, container: &Container) -> Result<serde_json::Value> {
@@ -326,8 +328,9 @@ impl Engine for Local {
         log::read(home.path(), options, stopped)
     }
 
-    async fn remove(&self, container: &Container, force: bool) -> Result<()> {
-        self.remove_id(&container.id, force).await
+    /// There are no volumes here.
+    async fn remove(&self, container: &Container, how: Removal) -> Result<()> {
+        self.remove_id(&container.id, how.force).await
     }
 }
 

@@ -123,7 +123,7 @@ async fn a_process_looks_like_a_container() {
     assert_eq!((found.state, found.pid, found.exit_code), (State::Running, Some(pid), None));
     let age = SystemTime::now().duration_since(found.started.unwrap()).unwrap();
     assert!(age < Duration::from_mins(1), "{age:?}");
-    assert!(engine.list(true).await.unwrap().is_empty());
+    assert!(engine.list(&ListOptions { all: true, ..ListOptions::default() }).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -321,7 +321,7 @@ async fn what_a_process_cannot_do_is_said_before_anything_happens() {
     let restart = Terminate { then: Then::Start, ..stop() };
     for error in [
         engine.start(&found).await.unwrap_err(),
-        engine.remove(&found, true).await.unwrap_err(),
+        engine.remove(&found, Removal::default()).await.unwrap_err(),
         engine.logs(&found, &LogOptions::default()).await.map(drop).unwrap_err(),
         instance.start().await.unwrap_err(),
         instance.terminate(&restart).await.unwrap_err(),

@@ -10,20 +10,25 @@ mod skip;
 mod world;
 
 pub(crate) use poll::{LONG, NOT_TEN, SECOND, eventually, pause_between_looks};
-pub(crate) use running::{Outcome, Running, run, start};
+pub(crate) use running::{Outcome, Running, kill, run, start};
 pub(crate) use skip::{Skip, skip};
 pub(crate) use world::{Kind, Target, World, created, gracefully, new_name};
 
-/// A list of behaviours: the number of the conformance case (docs in `main.rs`), the function, the engines.
+/// A list of behaviours: the number of the conformance case (docs in `main.rs`), the function, the engines. An engine
+/// that should have the behaviour and cannot is followed by the reason: `podman("it has its own words for that")`.
 macro_rules! behaviours {
-    ($($case:literal $name:ident [$($kind:ident)+];)+) => {
+    ($($case:literal $name:ident [$($kind:ident $(($why:literal))?)+];)+) => {
         $(
             mod $name {
                 $(
                     #[test]
                     fn $kind() {
                         let test = concat!(module_path!(), "::", stringify!($kind));
-                        $crate::harness::on(stringify!($kind), test, super::$name);
+                        let cannot: &[&str] = &[$($why)?];
+                        match cannot {
+                            [] => $crate::harness::on(stringify!($kind), test, super::$name),
+                            why => $crate::harness::skip(test, &why.concat()),
+                        }
                     }
                 )+
             }

@@ -97,6 +97,14 @@ pub(crate) fn start(command: &mut Command) -> Running {
     Running { words, pidfd, outcome }
 }
 
+/// SIGKILL to a process that is not ours, as if it came from somebody else. That it has ended already is no error.
+pub(crate) fn kill(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a PID")).expect("a PID");
+    if let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) {
+        let _ = pidfd_send_signal(fd, Signal::KILL);
+    }
+}
+
 /// A command that runs.
 #[derive(Debug)]
 pub(crate) struct Running {

@@ -1,6 +1,6 @@
 //! One engine, with containers that belong to one test.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +15,8 @@ use super::{Outcome, Running, Skip, eventually, run, start};
 pub(crate) enum Kind {
     /// gracefully on the private docker daemon.
     Docker,
+    /// gracefully on the socket of a private Podman, which speaks docker's API.
+    Podman,
     /// gracefully's own engine.
     Local,
     /// gracefully on plain processes of this host.
@@ -27,6 +29,7 @@ impl Kind {
     pub(crate) fn named(name: &str) -> Self {
         match name {
             "docker" => Self::Docker,
+            "podman" => Self::Podman,
             "local" => Self::Local,
             "process" => Self::Process,
             "reference" => Self::Reference,
@@ -42,6 +45,7 @@ pub(crate) struct World {
     docker: String,
     directory: tempfile::TempDir,
     made: RefCell<Vec<String>>,
+    has_disk: Cell<bool>,
     children: RefCell<Vec<(u32, Child)>>,
 }
 
@@ -62,7 +66,8 @@ impl World {
     /// An engine that can be used here, or why it cannot.
     pub(crate) fn open(kind: Kind) -> Result<Self, Skip> {
         let docker = match kind {
-            Kind::Docker | Kind::Reference => docker_host()?,
+            Kind::Docker | Kind::Reference => host("DOCKER")?,
+            Kind::Podman => host("PODMAN")?,
             Kind::Local if !rustix::process::geteuid().is_root() => {
                 return Err(Skip("the local engine's namespaces need root".to_string()));
             }
@@ -70,7 +75,14 @@ impl World {
         };
         let directory = tempfile::Builder::new().prefix("gracefully-e2e-").tempdir().expect("a directory");
         fs::copy(victim()?, directory.path().join("victim")).expect("a victim of our own");
-        Ok(Self { kind, docker, directory, made: RefCell::default(), children: RefCell::default() })
+        Ok(Self {
+            kind,
+            docker,
+            directory,
+            made: RefCell::default(),
+            has_disk: Cell::default(),
+            children: RefCell::default(),
+        })
     }
 
     /// A directory of this test. Every process of it has the path in its command line.
@@ -83,6 +95,18 @@ impl World {
         self.directory.path().join("state")
     }
 
+    /// Puts a small disk under the state directory, as long as this world lives.
+    #[track_caller]
+    pub(crate) fn small_disk(&self, bytes: &str) -> PathBuf {
+        let at = self.state_directory();
+        fs::create_dir_all(&at).expect("a directory");
+        let options = format!("size={bytes},mode=0700");
+        let mount = run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at));
+        assert_eq!(mount.code, 0, "{mount:#?}");
+        self.has_disk.set(true);
+        at
+    }
+
     /// This test's copy of the victim.
     pub(crate) fn victim(&self) -> String {
         self.directory.path().join("victim").display().to_string()
@@ -92,7 +116,7 @@ impl World {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = match self.kind {
             Kind::Reference => return self.docker(args),
-            Kind::Docker => gracefully(&["--engine", "docker", "--host", &self.docker]),
+            Kind::Docker | Kind::Podman => gracefully(&["--engine", "docker", "--host", &self.docker]),
             Kind::Local => gracefully(&["--engine", "local"]),
             Kind::Process => gracefully(&[]),
         };
@@ -112,7 +136,7 @@ impl World {
         start(&mut self.command(args))
     }
 
-    /// The docker CLI on the private daemon.
+    /// The docker CLI on the private daemon; it speaks to Podman, too.
     pub(crate) fn docker(&self, args: &[&str]) -> Command {
         let mut docker = Command::new("docker");
         docker.args(["--host", &self.docker]).args(args).env_remove("DOCKER_CONTEXT");
@@ -148,12 +172,26 @@ impl World {
         Target { name }
     }
 
+    /// Starts a container of docker's from another image than the victim's, and waits for its first words.
+    #[track_caller]
+    pub(crate) fn start_image(&self, options: &[&str], image: &str, command: &[&str]) -> Target {
+        let target = Target { name: new_name() };
+        self.own(&target.name);
+        let mut docker =
+            self.docker(&["run", "--detach", "--pull=never", "--net=none", "--name", &target.name]);
+        let outcome = run(docker.args(options).arg(image).args(command));
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
+        eventually("it has started", || (!self.log(&target).is_empty()).then_some(()));
+        target
+    }
+
     /// The command that starts a container.
     pub(crate) fn run_detached(&self, name: &str, options: &[&str], mode: &str) -> Command {
         let mode = mode.split_whitespace();
         match self.kind {
-            Kind::Docker | Kind::Reference => {
-                let mut docker = self.docker(&["run", "--detach", "--net=none", "--name", name]);
+            Kind::Docker | Kind::Podman | Kind::Reference => {
+                let mut docker =
+                    self.docker(&["run", "--detach", "--pull=never", "--net=none", "--name", name]);
                 docker.args(options).arg("gracefully-test/victim").args(mode);
                 docker
             }
@@ -204,7 +242,7 @@ impl World {
             Kind::Process => {
                 return fs::read_to_string(self.directory().join("log")).expect("the log of the process");
             }
-            Kind::Docker | Kind::Reference => run(&mut self.docker(&["logs", &target.name])),
+            Kind::Docker | Kind::Podman | Kind::Reference => run(&mut self.docker(&["logs", &target.name])),
             Kind::Local => self.run(&["logs", &target.name]),
         };
         assert_eq!(outcome.code, 0, "{outcome:#?}");
@@ -216,7 +254,9 @@ impl World {
     pub(crate) fn field(&self, target: &Target, pointer: &str) -> Value {
         let outcome = match self.kind {
             Kind::Process => unreachable!("a process has no record"),
-            Kind::Docker | Kind::Reference => run(&mut self.docker(&["inspect", &target.name])),
+            Kind::Docker | Kind::Podman | Kind::Reference => {
+                run(&mut self.docker(&["inspect", &target.name]))
+            }
             Kind::Local => self.run(&["inspect", &target.name]),
         };
         assert_eq!(outcome.code, 0, "{outcome:#?}");
@@ -252,10 +292,40 @@ impl World {
     pub(crate) fn exists(&self, target: &Target) -> bool {
         let outcome = match self.kind {
             Kind::Process => return Path::new(&target.name.replace("pid:", "/proc/")).exists(),
-            Kind::Docker | Kind::Reference => run(&mut self.docker(&["inspect", &target.name])),
+            Kind::Docker | Kind::Podman | Kind::Reference => {
+                run(&mut self.docker(&["inspect", &target.name]))
+            }
             Kind::Local => self.run(&["inspect", &target.name]),
         };
         outcome.code == 0
+    }
+
+    /// What is said of a name that nobody has. Podman has words of its own, which are passed on like docker's.
+    pub(crate) fn no_such(&self, name: &str) -> String {
+        match self.kind {
+            Kind::Podman => format!("no container with name or ID \"{name}\" found: no such container\n"),
+            Kind::Docker | Kind::Local | Kind::Process | Kind::Reference => {
+                format!("No such container: {name}\n")
+            }
+        }
+    }
+
+    /// What is said of a container that a signal cannot be sent to.
+    pub(crate) fn not_running(&self) -> &'static str {
+        match self.kind {
+            Kind::Podman => "can only kill running containers",
+            Kind::Docker | Kind::Local | Kind::Process | Kind::Reference => "is not running",
+        }
+    }
+
+    /// What is said of the beginning of several identifiers.
+    pub(crate) fn ambiguous(&self, prefix: &str) -> String {
+        match self.kind {
+            Kind::Podman => format!("more than one result for container ID {prefix}"),
+            Kind::Docker | Kind::Local | Kind::Process | Kind::Reference => {
+                format!("Multiple IDs found with provided prefix: {prefix}")
+            }
+        }
     }
 
     /// Processes of the host that belong to this test: the victims, and on the local engine what conducts them.
@@ -282,12 +352,16 @@ impl Drop for World {
         let made = self.made.take();
         let names = made.iter().map(String::as_str);
         let mut remove = match self.kind {
-            Kind::Docker | Kind::Reference => self.docker(&["rm", "--force"]),
+            Kind::Docker | Kind::Podman | Kind::Reference => self.docker(&["rm", "--force"]),
             Kind::Local => self.command(&["rm", "-f"]),
             Kind::Process => return,
         };
         if !made.is_empty() {
             let _ = remove.args(names).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+        // Only now: without their state nobody could remove the containers.
+        if self.has_disk.get() {
+            let _ = Command::new("umount").arg("--lazy").arg(self.state_directory()).status();
         }
     }
 }
@@ -307,13 +381,12 @@ pub(crate) fn created(world: &World) -> Target {
     Target { name }
 }
 
-/// The private daemon's address.
-fn docker_host() -> Result<String, Skip> {
-    std::env::var("GRACEFULLY_TEST_DOCKER_HOST").map_err(|_| {
-        Skip(
-            std::env::var("GRACEFULLY_TEST_NO_DOCKER")
-                .unwrap_or_else(|_| "no private docker daemon: run cargo xtask test".to_string()),
-        )
+/// The address of the private DOCKER or PODMAN, or why there is none.
+fn host(engine: &str) -> Result<String, Skip> {
+    let of = |what: String| std::env::var(format!("GRACEFULLY_TEST_{what}"));
+    of(format!("{engine}_HOST")).map_err(|_| {
+        let why = of(format!("NO_{engine}"));
+        Skip(why.unwrap_or_else(|_| format!("no private {}: run cargo xtask test", engine.to_lowercase())))
     })
 }
 
