@@ -16,6 +16,7 @@
 //! * [`sequence`]: the state machine. Whoever carries out a stop (CLI, monitor, init, library) drives this one.
 //! * [`diagnosis`]: facts about processes in, findings with a remedy out.
 //! * [`report`]: the record of one stop, versioned, as JSON.
+//! * [`time`]: moments as they are written down.
 //! * [`exit`]: every exit code of our programs.
 //!
 //! `no_std` with `alloc`, because `gracefully-init` must stay smaller than tini.
@@ -32,3 +33,4 @@ pub mod policy;
 pub mod report;
 pub mod sequence;
 pub mod signal;
+pub mod time;
