@@ -2,22 +2,24 @@
 //!
 //! The sequence decides, this module only carries out. Every [`Action`] becomes a job (a future that ends in an
 //! [`Event`]), and the loop waits for whatever comes first: a job, a further order of the caller, the next deadline.
-//! The client uses it for docker and for plain processes, the local engine's monitor for its container.
+//! The client uses it for docker and for plain processes, the [conductor](crate::conductor) for a container of the
+//! local engine.
 //!
 //! Two looks at the processes make the diagnosis: one before the stop signal, because afterwards there may be nobody
 //! left to look at; and one shortly before time runs out, because an engine kills by itself at that moment.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use futures_util::future::{self, BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use gracefully_core::diagnosis::{self, Code, Finding};
 use gracefully_core::event::{Action, Event, Progress};
-use gracefully_core::plan::{Plan, Work};
+use gracefully_core::plan::{Plan, READY_WITHIN, Work};
 use gracefully_core::policy::{Policy, Then, Timeout};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::sequence::Sequence;
+use gracefully_core::time::Timestamp;
 use gracefully_engine::{Error, Instance, Terminate};
 use gracefully_linux::{connections, family};
 use tokio::sync::mpsc;
@@ -30,9 +32,6 @@ const LOOK_BEFORE_KILL: Duration = Duration::from_millis(100);
 /// the streams and then releases the network.
 const ENGINE_RETURN: Duration = Duration::from_secs(10);
 
-/// How long a restarted program may take until its engine says that it runs.
-const READY_WITHIN: Duration = Duration::from_secs(30);
-
 /// The plan of a stop without registries and without a drain.
 pub(crate) fn plan(policy: Policy) -> Plan {
     Plan::new(policy, Work { ready: READY_WITHIN, ..Work::default() })
@@ -43,6 +42,23 @@ pub(crate) fn plan(policy: Policy) -> Plan {
 pub(crate) struct Stop {
     pub(crate) target: Target,
     pub(crate) plan: Plan,
+    pub(crate) requested: Requested,
+}
+
+/// When a stop was requested. Its budget is counted from there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Requested {
+    pub(crate) at: Timestamp,
+    /// How long ago that was.
+    pub(crate) ago: Duration,
+}
+
+impl Requested {
+    /// At this moment.
+    pub(crate) fn now() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { at: Timestamp::since_1970(now), ago: Duration::ZERO }
+    }
 }
 
 /// What the caller may say while the stop is under way.
@@ -65,15 +81,15 @@ pub(crate) async fn walk(
     orders: &mut mpsc::UnboundedReceiver<Order>,
     onlooker: &mut (dyn FnMut(Progress) + Send),
 ) -> Report {
-    let Stop { target, plan } = stop;
-    let requested_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let Stop { target, plan, requested } = stop;
+    let now = Instant::now();
     let policy = plan.policy;
     onlooker(Progress::Planned(policy));
 
     let mut walk = Walk {
         instance,
         sequence: Sequence::new(plan),
-        epoch: Instant::now(),
+        epoch: now.checked_sub(requested.ago).unwrap_or(now),
         jobs: FuturesUnordered::new(),
         terminating: None,
         kill_at: None,
@@ -88,7 +104,7 @@ pub(crate) async fn walk(
     let conclusion = walk.sequence.conclusion().expect("the sequence is done");
     let mut findings = walk.findings_for(conclusion.verdict);
     findings.extend(instance.findings());
-    Report::new(target, requested_at, &policy, conclusion, findings)
+    Report::new(target, requested.at.to_millis(), &policy, conclusion, findings)
 }
 
 struct Walk<'a> {
@@ -130,7 +146,7 @@ impl Walk<'_> {
             .boxed(),
         );
         let then = self.sequence.plan().policy.then;
-        self.tell(Event::StopRequested { budget: None, then });
+        self.sequence.handle(Duration::ZERO, Event::StopRequested { budget: None, then });
 
         let mut orders_open = true;
         while !self.carry_out() {

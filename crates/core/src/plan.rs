@@ -27,6 +27,9 @@ pub const AT_LEAST: Duration = Duration::from_millis(100);
 /// How long the kernel gets to end a process after SIGKILL before we say that it does not, as dockerd does.
 pub const GIVE_UP: Duration = Duration::from_secs(10);
 
+/// How long a restarted program may take until its engine says that it runs.
+pub const READY_WITHIN: Duration = Duration::from_secs(30);
+
 /// Everything a [`Sequence`](crate::sequence::Sequence) needs to know. Pure data: it can be printed before it is
 /// carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

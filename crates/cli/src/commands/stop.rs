@@ -26,7 +26,7 @@ use self::reports::Reports;
 use super::{Failures, each, signal};
 use crate::args::{How, Restarting, Stop, Told};
 use crate::display::{preview, verdict, why_failed};
-use crate::drive::{self, Order};
+use crate::drive::{self, Order, Requested};
 use crate::interrupt::{FORCED, FORCED_AFTER, Interrupt, Interrupts};
 use crate::lookup::Found;
 use crate::parallel::{AT_ONCE, in_order};
@@ -199,7 +199,8 @@ async fn end(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine:
             let (to, mut orders) = mpsc::unbounded_channel();
             let signalled = Arc::new(AtomicBool::new(false));
             going.orders.borrow_mut().push(Orders { to, signalled: signalled.clone() });
-            let stop = drive::Stop { target: target(found), plan: plan(going.request, found) };
+            let (target, plan) = (target(found), plan(going.request, found));
+            let stop = drive::Stop { target, plan, requested: Requested::now() };
             let mut onlooker = |progress: Progress| {
                 if matches!(progress, Progress::Began(phase) if phase >= Phase::Terminate) {
                     signalled.store(true, Ordering::Relaxed);

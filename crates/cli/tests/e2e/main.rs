@@ -33,6 +33,7 @@ mod faults;
 mod heavy;
 mod image;
 mod kill;
+mod monitor;
 mod plugin;
 mod restart;
 mod stop;

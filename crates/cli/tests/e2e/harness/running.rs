@@ -126,3 +126,11 @@ impl Running {
         })
     }
 }
+
+/// SIGKILL to whoever has this PID. That it has ended already is no error.
+pub(crate) fn kill(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a PID")).expect("a PID");
+    if let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) {
+        let _ = pidfd_send_signal(fd, Signal::KILL);
+    }
+}
