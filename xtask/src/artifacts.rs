@@ -1,4 +1,4 @@
-//! The static binaries that the tests run in containers and on the host.
+//! The binaries that the tests run in containers and on the host.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,10 +14,26 @@ pub(crate) struct Artifacts {
     pub(crate) seed: PathBuf,
     /// The end-to-end suite's program.
     pub(crate) victim: PathBuf,
+    /// The monitor as it is installed.
+    pub(crate) monitor: PathBuf,
 }
 
-/// Builds them, static and small, in a target directory of their own: other flags would make cargo rebuild everything.
+/// Builds them.
 pub(crate) fn build() -> Result<Artifacts> {
+    let (seed, victim) = build_static()?;
+    Ok(Artifacts { seed, victim, monitor: build_monitor()? })
+}
+
+/// The small monitor. It is built alone: together with anything else its dependencies would have the standard library.
+fn build_monitor() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--release", "--package", "gracefully-monitor"]).current_dir(root());
+    command::run(&mut build)?;
+    Ok(target_dir()?.join("release/gracefully-monitor"))
+}
+
+/// Static and small, in a target directory of their own: other flags would make cargo rebuild everything.
+fn build_static() -> Result<(PathBuf, PathBuf)> {
     let root = root();
     let host = host_triple()?;
     let target = target_dir()?.join("static");
@@ -40,7 +56,7 @@ pub(crate) fn build() -> Result<Artifacts> {
             .current_dir(&root),
     )?;
     let binaries = target.join(&host).join("small");
-    Ok(Artifacts { seed: binaries.join("seed"), victim: binaries.join("victim") })
+    Ok((binaries.join("seed"), binaries.join("victim")))
 }
 
 /// The cargo that runs us.

@@ -152,6 +152,9 @@ fn exit_to_return(bench: &Workbench, n: usize) -> Result<Row> {
         .commands("–", "gracefully --engine local stop NAME"))
 }
 
+/// How many containers share a machine.
+const MANY: usize = 10;
+
 /// Resident memory, and the share of it that is not shared with others (Pss), of whoever watches one container.
 fn memory(bench: &Workbench, n: usize) -> Result<Vec<Row>> {
     let (mut rss, mut pss) = (Samples::default(), Samples::default());
@@ -172,10 +175,29 @@ fn memory(bench: &Workbench, n: usize) -> Result<Vec<Row>> {
         command::output(&mut bench.gracefully(&["rm", "-f", &name]))?;
     }
     let commands = ("conmon --full-attach --runtime runc …", "the monitor of gracefully run -d");
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..MANY {
+        theirs.push(Conmon::start(bench)?);
+        ours.push(bench.start_on_local(&["slow", "0", "0"])?);
+    }
+    let mut many = Samples::default();
+    many.theirs.push(mean(theirs.iter().map(|conmon| kilobytes(conmon.pid(), "smaps_rollup", "Pss:")))?);
+    let each = |name: &String| kilobytes(bench.monitor_of(name)?, "smaps_rollup", "Pss:");
+    many.ours.push(mean(ours.iter().map(each))?);
+    for name in &ours {
+        command::output(&mut bench.gracefully(&["rm", "-f", name]))?;
+    }
+
     Ok(vec![
         Row::ratio("monitor's resident memory (VmRSS, kB)", rss, 1.0).commands(commands.0, commands.1),
         Row::ratio("the same, proportional to sharing (Pss, kB)", pss, 1.0).commands(commands.0, commands.1),
+        Row::ratio("the same, each of 10 containers (Pss, kB)", many, 1.0).commands(commands.0, commands.1),
     ])
+}
+
+fn mean(values: impl ExactSizeIterator<Item = Result<f64>>) -> Result<f64> {
+    let n = u32::try_from(values.len())?;
+    Ok(values.sum::<Result<f64>>()? / f64::from(n))
 }
 
 fn kilobytes(pid: u32, file: &str, field: &str) -> Result<f64> {

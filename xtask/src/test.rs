@@ -35,6 +35,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let mut environment = vec![
         ("GRACEFULLY_TEST_VICTIM", artifacts.victim.display().to_string()),
         ("GRACEFULLY_TEST_SEED", artifacts.seed.display().to_string()),
+        ("GRACEFULLY_TEST_MONITOR", artifacts.monitor.display().to_string()),
         ("GRACEFULLY_TEST_SKIPS", skips.display().to_string()),
     ];
     match &docker {

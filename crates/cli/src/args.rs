@@ -210,7 +210,7 @@ pub(crate) struct Run {
 
     /// The directory in which the program starts [default: the current one; with --rootfs /]
     #[arg(short, long, value_name = "DIR", help_heading = "The program")]
-    pub(crate) workdir: Option<PathBuf>,
+    pub(crate) workdir: Option<String>,
 
     /// The user it runs as, USER[:GROUP], by name or number [default: the user who calls]
     #[arg(short, long, value_name = "USER", help_heading = "The program")]

@@ -2,7 +2,8 @@
 //!
 //! The sequence decides, this module only carries out. Every [`Action`] becomes a job (a future that ends in an
 //! [`Event`]), and the loop waits for whatever comes first: a job, a further order of the caller, the next deadline.
-//! The client uses it for docker and for plain processes, the local engine's monitor for its container.
+//! The client uses it for docker and for plain processes, the [conductor](crate::conductor) for a container of the
+//! local engine.
 //!
 //! Connections are looked after by a thread of [`gracefully_drain`], which tells what it sees ([`traffic`]). When the program has
 //! ended, that thread judges first which requests were cut; then the sequence hears of the end. When it is started again,
@@ -11,7 +12,7 @@
 //! Two looks at the processes make the diagnosis: one before the stop signal, because afterwards there may be nobody
 //! left to look at; and one shortly before time runs out, because an engine kills by itself at that moment.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use futures_util::future::{self, BoxFuture, FutureExt};
@@ -19,10 +20,11 @@ use futures_util::stream::FuturesUnordered;
 use gracefully_core::diagnosis::{self, Code, Finding};
 use gracefully_core::event::{Action, Event, ExitStatus, Progress};
 use gracefully_core::exit::SIGNAL_BASE;
-use gracefully_core::plan::{Plan, Work};
-use gracefully_core::policy::{Policy, Request, Settings, Then, Timeout};
+use gracefully_core::plan::Plan;
+use gracefully_core::policy::{Policy, Then, Timeout};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::sequence::Sequence;
+use gracefully_core::time::Timestamp;
 use gracefully_core::traffic::Traffic as Seen;
 use gracefully_drain::{Drain, Limit, Notice, Survey};
 use gracefully_engine::{Error, Instance, Network, Running, Terminate};
@@ -44,11 +46,6 @@ const ENGINE_RETURN: Duration = Duration::from_secs(10);
 /// How often a restarted program is asked whether it is healthy, or has ended again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The plan of a stop without registries.
-pub(crate) fn plan(request: &Request, settings: &Settings) -> Plan {
-    Plan::new(Policy::resolve(request, settings), Work::of(request))
-}
-
 /// What a drain would find.
 pub(crate) fn survey(main: u32, network: &Network) -> Result<Survey, Limit> {
     Survey::of(&traffic::target(main, network.clone()))
@@ -59,6 +56,23 @@ pub(crate) fn survey(main: u32, network: &Network) -> Result<Survey, Limit> {
 pub(crate) struct Stop {
     pub(crate) target: Target,
     pub(crate) plan: Plan,
+    pub(crate) requested: Requested,
+}
+
+/// When a stop was requested. Its budget is counted from there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Requested {
+    pub(crate) at: Timestamp,
+    /// How long ago that was.
+    pub(crate) ago: Duration,
+}
+
+impl Requested {
+    /// At this moment.
+    pub(crate) fn now() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { at: Timestamp::since_1970(now), ago: Duration::ZERO }
+    }
 }
 
 /// What the caller may say while the stop is under way.
@@ -81,15 +95,15 @@ pub(crate) async fn walk(
     orders: &mut mpsc::UnboundedReceiver<Order>,
     onlooker: &mut (dyn FnMut(Progress) + Send),
 ) -> Report {
-    let Stop { target, plan } = stop;
-    let requested_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let Stop { target, plan, requested } = stop;
+    let now = Instant::now();
     let policy = plan.policy;
     onlooker(Progress::Planned(policy));
 
     let mut walk = Walk {
         instance,
         sequence: Sequence::new(plan),
-        epoch: Instant::now(),
+        epoch: now.checked_sub(requested.ago).unwrap_or(now),
         jobs: FuturesUnordered::new(),
         terminating: None,
         kill_at: None,
@@ -109,7 +123,7 @@ pub(crate) async fn walk(
     let connections = walk.traffic.finish().await;
     // A stop that was asked for meanwhile has made one of a restart.
     let policy = Policy { then: walk.sequence.plan().policy.then, ..policy };
-    Report::new(target, requested_at, &policy, conclusion, findings).with_connections(connections)
+    Report::new(target, requested.at.to_millis(), &policy, conclusion, findings).with_connections(connections)
 }
 
 struct Walk<'a> {
@@ -158,7 +172,7 @@ impl Walk<'_> {
             .boxed(),
         );
         let then = self.sequence.plan().policy.then;
-        self.tell(Event::StopRequested { budget: None, then });
+        self.sequence.handle(Duration::ZERO, Event::StopRequested { budget: None, then });
 
         let mut orders_open = true;
         while !self.carry_out() {

@@ -15,14 +15,15 @@ use crate::usage::{Parsed, Program};
 
 mod args;
 mod commands;
+mod conductor;
 mod display;
 mod drive;
 mod engines;
 mod interrupt;
 mod lookup;
-mod monitor;
 mod parallel;
 mod plugin;
+mod roles;
 mod settings;
 mod target;
 mod template;
@@ -33,8 +34,8 @@ mod values;
 
 fn main() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
-    // Before everything else: the monitor stays as small as it can.
-    if let Some(code) = monitor::main(&line) {
+    // Before everything else: these are processes for which time or memory counts.
+    if let Some(code) = roles::main(&line) {
         return code;
     }
     // The demo's program is in this executable, under a link of its own name.

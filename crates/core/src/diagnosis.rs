@@ -210,6 +210,8 @@ pub enum Code {
     Engine,
     /// The log or the state could not be written.
     Storage,
+    /// Whoever conducted the stop was lost, and the monitor ended it with what was left of its steps.
+    ConductorLost,
 }
 
 /// What can be said before the stop signal is sent: will it reach anybody who acts on it?

@@ -19,7 +19,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Care, Policy, Request, Then, Timeout, Within};
+use crate::policy::{Care, Policy, Then, Timeout, Within};
 
 /// How long a flush or the reaping is attempted when the budget has no time left for it.
 pub const AT_LEAST: Duration = Duration::from_millis(100);
@@ -69,10 +69,10 @@ pub struct Work {
 }
 
 impl Work {
-    /// What a request asks for, of an engine that kills by itself.
-    pub fn of(request: &Request) -> Self {
-        let Care { settle, drain, new, full_timeout, ready } = request.care;
-        let usual = match request.then {
+    /// What a request asks for, of an engine that kills by itself, where nothing is registered.
+    pub fn of(care: Care, then: Then) -> Self {
+        let Care { settle, drain, new, full_timeout, ready } = care;
+        let usual = match then {
             Then::Stay => NewConnections::Refuse,
             Then::Start => NewConnections::Hold,
         };
@@ -280,12 +280,11 @@ mod tests {
 
     #[test]
     fn what_a_request_asks_for() {
-        let stop = Request::default();
-        let restart = Request { then: Then::Start, ..stop };
-        assert_eq!(Work::of(&stop).drain, Some(NewConnections::Refuse));
-        assert_eq!(Work::of(&restart).drain, Some(NewConnections::Hold));
-        assert_eq!((Work::of(&stop).settle, Work::of(&stop).traffic_within), (None, None));
-        assert!(Work::of(&stop).kill_unheard);
+        let stop = Work::of(Care::default(), Then::Stay);
+        assert_eq!(stop.drain, Some(NewConnections::Refuse));
+        assert_eq!((stop.settle, stop.traffic_within), (None, None));
+        assert!(stop.kill_unheard);
+        assert_eq!(Work::of(Care::default(), Then::Start).drain, Some(NewConnections::Hold));
 
         let care = Care {
             settle: Some(Within::AtMost(ms(500))),
@@ -294,12 +293,12 @@ mod tests {
             full_timeout: true,
             ready: ms(1),
         };
-        let work = Work::of(&Request { care, ..restart });
+        let work = Work::of(care, Then::Start);
         assert_eq!(work.settle, Some(Settle { quiet: ms(500), at_most: ms(500) }));
         assert_eq!((work.drain, work.traffic_within), (Some(NewConnections::Serve), Some(ms(2_500))));
         assert_eq!((work.kill_unheard, work.ready), (false, ms(1)));
 
-        let plain = Work::of(&Request { care: Care::NONE, ..stop });
+        let plain = Work::of(Care::NONE, Then::Stay);
         assert_eq!(plain, Work { ready: Care::READY, ..Work::default() });
     }
 

@@ -72,8 +72,12 @@ impl Signal {
     pub const KILL: Self = Self(9);
     /// SIGUSR1
     pub const USR1: Self = Self(10);
+    /// SIGPIPE
+    pub const PIPE: Self = Self(13);
     /// SIGTERM, the default stop signal.
     pub const TERM: Self = Self(15);
+    /// SIGCHLD
+    pub const CHLD: Self = Self(17);
     /// SIGCONT
     pub const CONT: Self = Self(18);
     /// SIGSTOP, which no process can catch.

@@ -1,11 +1,9 @@
 //! What every engine can say about a container.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use gracefully_core::policy::Settings;
-use gracefully_core::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 /// A container as it was when the engine was asked.
@@ -104,42 +102,4 @@ impl State {
             Self::Dead => "dead",
         }
     }
-}
-
-/// What `run` is to start, on the local engine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunSpec {
-    /// `--name`; `None`: one is made up.
-    pub name: Option<String>,
-    /// The command and its arguments; at least one word.
-    pub command: Vec<String>,
-    /// `-e`, in order; later ones win.
-    pub env: Vec<(String, String)>,
-    /// `-w`
-    pub workdir: Option<PathBuf>,
-    /// `-u`: `user[:group]` by name or number.
-    pub user: Option<String>,
-    /// `--stop-signal`
-    pub stop_signal: Option<Signal>,
-    /// `--stop-timeout`, in seconds; negative: for ever.
-    pub stop_timeout: Option<i64>,
-    /// `--restart`
-    pub restart: Restart,
-    /// `--rm`
-    pub auto_remove: bool,
-    /// `--rootfs`; `None`: the host's.
-    pub rootfs: Option<PathBuf>,
-}
-
-/// The restart policy, as `--restart` names it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "name", content = "max")]
-pub enum Restart {
-    /// Never.
-    #[default]
-    No,
-    /// When it ends with another exit code than zero, at most this often if there is a number.
-    OnFailure(Option<u32>),
-    /// Whenever it ends without having been stopped.
-    Always,
 }

@@ -29,9 +29,11 @@ use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::{Policy, Then};
 use gracefully_core::signal::Signal;
 
-pub use crate::container::{Container, Network, Published, Restart, RunSpec, State};
+pub use crate::container::{Container, Network, Published, State};
 pub use crate::error::{Error, Result};
 pub use crate::filter::{Filter, ListOptions};
+pub use gracefully_monitor::log::LogStream;
+pub use gracefully_monitor::record::{Restart, RunSpec};
 
 /// Which engine. The words are those of `--engine` and of `ENGINE:NAME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,13 +208,4 @@ pub struct LogChunk {
     pub stream: LogStream,
     /// Byte for byte what was written.
     pub bytes: Vec<u8>,
-}
-
-/// The stream of a [`LogChunk`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
 }

@@ -1,11 +1,14 @@
-//! What the Linux kernel says about processes. The crate only observes, and needs no privilege for it; what the
-//! caller may not see is left out, and said to be unknown where that matters.
+//! What the Linux kernel says about processes, and what a process does about its own. The crate needs no privilege;
+//! what the caller may not see is left out, and said to be unknown where that matters.
 //!
 //! * [`pidfd`]: one process, held so that a signal can never reach another one with the same PID.
 //! * [`process`]: what a process is doing and which signals it reacts to.
 //! * [`family`]: a process with everything that descends from it.
 //! * [`connections`]: how many TCP connections each of them has.
 //! * [`holders`]: which processes have a pipe open.
+//! * [`signals`], [`spawn`], [`standard`]: signals that are read, children, inherited descriptors, for processes of one
+//!   thread and without a C library.
+//! * [`errno`]: what errors are called.
 //!
 //! Everything but the pidfd comes from /proc (proc(5)) and is a snapshot: a process may be gone when its name is
 //! printed. So the functions return `None`, or leave it out, instead of an error when it vanishes on the way.
@@ -22,16 +25,25 @@ extern crate std;
 
 pub mod connection;
 pub mod connections;
+pub mod errno;
 pub mod family;
 pub mod holders;
 pub mod netlink;
 pub mod netns;
 pub mod pidfd;
 pub mod process;
+#[expect(unsafe_code, reason = "the kernel reads a set of signals at an address")]
+pub mod signals;
 pub mod sock_diag;
+#[expect(unsafe_code, reason = "a fork, and an execution that the kernel reads from addresses")]
+pub mod spawn;
+#[expect(unsafe_code, reason = "descriptors that are numbers, because a parent has left them")]
+pub mod standard;
 pub mod tcp_table;
 
 mod procfs;
+#[expect(unsafe_code, reason = "system calls that rustix does not have")]
+mod syscall;
 #[cfg(test)]
 mod testing;
 

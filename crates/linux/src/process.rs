@@ -15,8 +15,7 @@ use self::awaited::Awaited;
 use self::status::Status;
 use crate::procfs::{ProcessDir, SMALL};
 
-pub(crate) use self::stat::exit_status;
-pub use self::stat::{StartTime, Stat};
+pub use self::stat::{StartTime, Stat, exit_status};
 
 /// How much of a command line is kept. Nobody reads more, and it may be megabytes.
 const COMMAND_LINE: usize = 4096;

@@ -74,9 +74,8 @@ fn spec(settings: &Settings, args: Run) -> anyhow::Result<RunSpec> {
     }
     if let Some(workdir) = &args.workdir {
         anyhow::ensure!(
-            workdir.is_absolute(),
-            "the working directory '{}' is invalid, it needs to be an absolute path",
-            workdir.display()
+            workdir.starts_with('/'),
+            "the working directory '{workdir}' is invalid, it needs to be an absolute path"
         );
     }
     if let Some(user) = &args.user {
@@ -85,7 +84,10 @@ fn spec(settings: &Settings, args: Run) -> anyhow::Result<RunSpec> {
     let rootfs = args.rootfs.map(|rootfs| {
         let whole = rootfs.canonicalize().with_context(|| format!("--rootfs {}", rootfs.display()))?;
         anyhow::ensure!(whole.is_dir(), "--rootfs {}: not a directory", rootfs.display());
-        Ok(whole)
+        whole
+            .into_os_string()
+            .into_string()
+            .map_err(|_| anyhow::anyhow!("--rootfs {}: not UTF-8", rootfs.display()))
     });
     Ok(RunSpec {
         name: args.name,

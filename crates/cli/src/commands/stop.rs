@@ -14,8 +14,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{LocalBoxFuture, Shared};
 use gracefully_core::event::Progress;
 use gracefully_core::phase::Phase;
-use gracefully_core::plan::Plan;
-use gracefully_core::policy::{Care, Request, Then};
+use gracefully_core::plan::{Plan, Work};
+use gracefully_core::policy::{Care, Policy, Request, Then};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::{diagnosis, exit};
 use gracefully_engine::{Conductor, Kind, State};
@@ -26,7 +26,7 @@ use self::reports::Reports;
 use super::{Failures, each, signal};
 use crate::args::{How, Restarting, Stop, Told};
 use crate::display::{preview, verdict, why_failed};
-use crate::drive;
+use crate::drive::{self, Requested};
 use crate::interrupt::{FORCED, FORCED_AFTER, Interrupt, Interrupts};
 use crate::lookup::Found;
 use crate::parallel::{AT_ONCE, in_order};
@@ -263,7 +263,8 @@ async fn end(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine:
             let (to, mut orders) = mpsc::unbounded_channel();
             let signalled = Arc::new(AtomicBool::new(false));
             going.orders.borrow_mut().push(Orders { to, signalled: signalled.clone() });
-            let stop = drive::Stop { target: target(found), plan: plan(going.request, found) };
+            let (target, plan) = (target(found), plan(going.request, found));
+            let stop = drive::Stop { target, plan, requested: Requested::now() };
             let mut onlooker = |progress: Progress| {
                 if matches!(progress, Progress::Began(phase) if phase >= Phase::Terminate) {
                     signalled.store(true, Ordering::Relaxed);
@@ -333,7 +334,8 @@ async fn main_pid(found: &Found) -> Option<u32> {
 }
 
 fn plan(request: Request, found: &Found) -> Plan {
-    drive::plan(&request, &found.container.settings)
+    let policy = Policy::resolve(&request, &found.container.settings);
+    Plan::new(policy, Work::of(request.care, request.then))
 }
 
 fn target(found: &Found) -> Target {

@@ -180,8 +180,9 @@ mod tests {
 
     #[test]
     fn it_says_who_is_connected_and_what_happens_to_others() {
-        let care = Request { then: Then::Start, ..Request::default() };
-        let plan = Plan::new(Policy::resolve(&care, &Settings::default()), Work::of(&care));
+        let restart = Request { then: Then::Start, ..Request::default() };
+        let policy = Policy::resolve(&restart, &Settings::default());
+        let plan = Plan::new(policy, Work::of(restart.care, restart.then));
         let survey = Survey {
             ports: vec![80, 443],
             connections: vec![

@@ -106,6 +106,7 @@ fn stop(timeout: i64, then: Then) -> Stop {
     Stop {
         target: Target { engine: "pretended".into(), id: "1".into(), name: "web".into() },
         plan: Plan::new(Policy::resolve(&request, &Settings::default()), work),
+        requested: Requested::now(),
     }
 }
 

@@ -151,7 +151,7 @@ fn socket_without_permission(world: &World) {
     fs::set_permissions(world.directory(), fs::Permissions::from_mode(0o755)).expect("permissions");
     // Nobody may not read our target directory; a copy of the program is.
     let program = world.directory().join("gracefully");
-    fs::copy(env!("CARGO_BIN_EXE_gracefully"), &program).expect("a copy");
+    fs::copy(gracefully(&[]).get_program(), &program).expect("a copy");
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
     command.args(["--engine", "docker", "--host", &format!("unix://{}", socket.display()), "stop", "web"]);
@@ -245,20 +245,10 @@ fn long_state_directory(world: &World) {
     run_there(&["rm", "-f", &name]).is(0, &format!("{name}\n"));
 }
 
-/// The monitor of a container: the process of this test that is neither a victim nor a client.
-fn monitor(world: &World, target: &Target) -> u32 {
-    let main = world.main_pid(target);
-    let status = fs::read_to_string(format!("/proc/{main}/status")).expect("its status");
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
-    let parent: u32 = parent.trim().parse().expect("a PID");
-    assert_ne!(parent, 1, "nobody watches {main}");
-    parent
-}
-
 fn monitor_killed(world: &World) {
     let target = world.start("ignore");
     let main = world.main_pid(&target);
-    kill(monitor(world, &target));
+    kill(world.monitor(&target));
     // Either the container went with it, or it is shown and can be stopped; never is it forgotten.
     let all = world.run(&["ps", "-a"]);
     assert!(all.stdout().contains(&target.name), "{all:#?}");

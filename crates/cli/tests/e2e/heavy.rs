@@ -1,14 +1,10 @@
 //! Many of something: alone on the machine, one after the other (`.config/nextest.toml`).
 
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{
-    LONG, Target, World, behaviours, eventually, kill, new_name, pause_between_looks, run, start,
-};
+use crate::harness::{LONG, Target, World, behaviours, eventually, kill, new_name, run, start};
 
 behaviours! {
     93 ten_thousand_targets [docker local];
@@ -36,16 +32,19 @@ fn fifty_at_once(world: &World) {
     }
 }
 
-/// SIGKILL hits the client or the monitor, 200 times, at moments that are spread over the life of a container. Whatever
-/// was going on, `ps -a` still works, everything that runs has a record, and `rm -f` takes all of it away.
+/// SIGKILL hits the client, the monitor or the conductor, 200 times, at moments that are spread over the life of a
+/// container. Whatever was going on, `ps -a` still works, everything that runs has a record, and `rm -f` takes all of it
+/// away. Where only the conductor was hit, the stop is carried out as if it had not been.
 fn killed_at_random_moments(world: &World) {
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut hit = [0; 3];
     for round in 0..200 {
         let name = format!("{}-{round}", new_name());
         world.own(&name);
         let target = Target { name };
-        let hit_the_monitor = round % 2 == 0;
-        let verb = round / 2 % 3;
+        let whom = [Whom::Client, Whom::Monitor, Whom::Conductor][round % 3];
+        // Only a stop has a conductor.
+        let verb = if whom == Whom::Conductor { 1 + round / 3 % 2 } else { round / 3 % 3 };
         let client = match verb {
             0 => start(&mut world.run_detached(&target.name, &[], "slow 0 0")),
             1 => {
@@ -60,17 +59,28 @@ fn killed_at_random_moments(world: &World) {
                 world.spawn(&["restart", "-t", "1", &target.name])
             }
         };
-        let moment = Instant::now() + Duration::from_micros(chance.below(80_000) as u64);
+        let within = if whom == Whom::Conductor { 15_000 } else { 80_000 };
+        let moment = Instant::now() + Duration::from_micros(chance.below(within) as u64);
         while Instant::now() < moment {
             std::hint::spin_loop();
         }
-        if hit_the_monitor {
-            kill_one_of(world, &mut chance);
-        } else {
-            client.signal(Signal::KILL);
-        }
+        hit[whom as usize] += u32::from(match whom {
+            Whom::Client => {
+                client.signal(Signal::KILL);
+                true
+            }
+            Whom::Monitor | Whom::Conductor => kill_one_of(world, whom),
+        });
         let outcome = client.ended_within(LONG);
         assert!(!outcome.stderr.contains("panicked"), "round {round}: {outcome:#?}");
+        if whom == Whom::Conductor {
+            outcome.is(0, &target.line());
+            assert!(world.log(&target).matches("got 15").count() <= 1, "round {round}");
+            // What had ended just before was started, not stopped.
+            if verb == 1 {
+                assert_eq!(world.report(&target)["then"], "stay", "round {round}");
+            }
+        }
         let all = world.run(&["ps", "-a"]);
         assert!(!all.stderr.contains("panicked") && all.code == 0, "round {round}: {all:#?}");
         if all.stdout().contains(&target.name) {
@@ -82,28 +92,34 @@ fn killed_at_random_moments(world: &World) {
         let after = world.run(&["ps", "-a"]).stdout();
         assert!(!after.contains(&target.name), "round {round}: {after}");
     }
+    assert!(hit.iter().all(|&times| times > 5), "the moments are not spread: {hit:?}");
 }
 
-/// SIGKILL to a process of this test that is our program: a monitor, if there is one yet.
-fn kill_one_of(world: &World, chance: &mut Chance) {
-    let ours = Path::new(env!("CARGO_BIN_EXE_gracefully"));
-    let candidates: Vec<u32> = fs::read_dir("/proc")
-        .expect("/proc")
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid: &u32| {
-            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let state = world.state_directory();
-            let needle = state.as_os_str().as_encoded_bytes();
-            program == ours && environment.windows(needle.len()).any(|window| window == needle)
-        })
-        .collect();
-    if candidates.is_empty() {
-        pause_between_looks();
-        return;
+/// Who is hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    Client,
+    Monitor,
+    Conductor,
+}
+
+/// SIGKILL to the monitor or the conductor of this test's container, if there is one now.
+fn kill_one_of(world: &World, whom: Whom) -> bool {
+    let is_one = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let monitor = words[0] == "gracefully-monitor" || words.get(1) == Some(&"monitor");
+        let conductor = words.get(1) == Some(&"conduct");
+        match whom {
+            Whom::Client => false,
+            Whom::Monitor => monitor,
+            Whom::Conductor => conductor,
+        }
+    };
+    match world.processes().iter().find(|(_, line)| is_one(line)) {
+        Some((pid, _)) => kill(*pid),
+        None => return false,
     }
-    kill(candidates[chance.below(candidates.len())]);
+    true
 }
 
 /// A small generator of numbers, the same in every run.

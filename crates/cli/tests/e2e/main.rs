@@ -38,6 +38,7 @@ mod faults;
 mod heavy;
 mod image;
 mod kill;
+mod monitor;
 mod plugin;
 mod restart;
 mod stop;

@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{World, behaviours, eventually, gracefully, run, start};
+use crate::harness::{World, behaviours, eventually, gracefully, program, run, start};
 
 behaviours! {
     81 metadata [local];
@@ -17,7 +17,7 @@ behaviours! {
 
 fn metadata(world: &World) {
     let link = world.directory().join("docker-gracefully");
-    symlink(env!("CARGO_BIN_EXE_gracefully"), &link).expect("a link");
+    symlink(program(), &link).expect("a link");
     let outcome = run(Command::new(link).arg("docker-cli-plugin-metadata"));
     assert_eq!((outcome.code, &*outcome.stderr), (0, ""), "{outcome:#?}");
     let metadata: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
@@ -32,7 +32,7 @@ fn docker(world: &World, args: &[&str]) -> Command {
     let plugins = config.join("cli-plugins");
     if !plugins.exists() {
         std::fs::create_dir_all(&plugins).expect("a directory");
-        symlink(env!("CARGO_BIN_EXE_gracefully"), plugins.join("docker-gracefully")).expect("a link");
+        symlink(program(), plugins.join("docker-gracefully")).expect("a link");
     }
     let mut docker = world.docker(&[]);
     docker.arg("--config").arg(config).args(args);

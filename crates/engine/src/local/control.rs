@@ -9,16 +9,18 @@ use gracefully_core::event::Progress;
 use gracefully_core::policy::Request;
 use gracefully_core::report::Report;
 use gracefully_core::signal::Signal;
+use gracefully_monitor::protocol::{Answer, Ask};
 use rustix::fs::{Mode, OFlags, open};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 
-use super::Local;
 use super::home::Home;
-use super::protocol::{self, Answer, Ask};
+use super::{Local, lines};
 
 /// How long a monitor may take to answer what it can answer at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,8 +66,8 @@ impl Control {
         let mut answer = within(PATIENCE, self.answer()).await?;
         loop {
             match answer {
-                Some(Answer::Progress(progress)) => onlooker(progress),
-                Some(Answer::Report(report)) => return Ok(*report),
+                Some(Answer::Progress(progress)) => onlooker(understand(&progress)?),
+                Some(Answer::Report(report)) => return understand(&report),
                 Some(other) => return Err(misunderstood(&other)),
                 None => return Err(self.engine.monitor_lost(&self.id).await),
             }
@@ -96,11 +98,11 @@ impl Control {
 
     async fn ask(&mut self, ask: &Ask) {
         // If nobody reads it, there is no answer either.
-        let _ = protocol::write(&mut self.stream, ask).await;
+        let _ = lines::write(&mut self.stream, ask).await;
     }
 
     async fn answer(&mut self) -> Result<Option<Answer>> {
-        match protocol::read(&mut self.stream).await {
+        match lines::read(&mut self.stream).await {
             Some(Answer::NotRunning) => Err(self.not_running()),
             Some(Answer::Failed(why)) => {
                 Err(Error::System { what: "the monitor's work".to_owned(), source: io::Error::other(why) })
@@ -125,11 +127,17 @@ async fn within<T>(time: Duration, answer: impl Future<Output = Result<T>>) -> R
     timeout(time, answer).await.map_err(|_| Error::Timeout { who: "the monitor".to_owned(), after: time })?
 }
 
+/// What a conductor has said, handed on by the monitor.
+fn understand<T: DeserializeOwned>(said: &RawValue) -> Result<T> {
+    serde_json::from_str(said.get()).map_err(|error| talking(format!("{said} ({error})")))
+}
+
 fn misunderstood(answer: &Answer) -> Error {
-    Error::System {
-        what: "talking to the monitor".to_owned(),
-        source: io::Error::other(format!("{answer:?}")),
-    }
+    talking(format!("{answer:?}"))
+}
+
+fn talking(why: String) -> Error {
+    Error::System { what: "talking to the monitor".to_owned(), source: io::Error::other(why) }
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gracefully_monitor::files;
+use gracefully_monitor::record::{FILE, Record};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
@@ -31,7 +33,6 @@ use tokio::time::{Instant, sleep};
 use crate::error::{Error, Result};
 
 use super::paths::io_error;
-use super::record::Record;
 
 /// How long half-made processes may take to notice that their monitor is dead.
 const HALF_MADE: Duration = Duration::from_secs(10);
@@ -109,8 +110,7 @@ impl Home {
     /// Fails with [`Error::NotFound`] if there is no such container, with [`Error::State`] if its record is torn or
     /// not ours.
     pub fn record(&self) -> Result<Record> {
-        let path = self.path.join("state.json");
-        let text = match fs::read(&path) {
+        let text = match fs::read(self.path.join(FILE)) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.exists() => {
                 return Err(self.gone());
@@ -122,16 +122,14 @@ impl Home {
 
     /// Writes the record. rename(2) is atomic: a reader sees the old one or the new one.
     pub fn save(&self, record: &Record) -> Result<()> {
-        self.replace("state.json", &record.to_json())
+        self.replace(FILE, &record.to_json())
     }
 
     /// Replaces a file atomically.
     pub fn replace(&self, name: &str, text: &[u8]) -> Result<()> {
-        let path = self.path.join(name);
-        let new = self.path.join(format!("{name}.new"));
-        fs::write(&new, text)
-            .and_then(|()| fs::rename(&new, &path))
-            .map_err(|source| io_error("write", &path, source))
+        File::open(&self.path)
+            .and_then(|dir| files::replace(dir, name, text).map_err(io::Error::from))
+            .map_err(|source| io_error("write", &self.path.join(name), source))
     }
 
     /// Takes charge if nobody is; `None`: a monitor lives, or half-made processes do.
@@ -177,9 +175,6 @@ impl Home {
     }
 
     /// Removes the directory; the lock says that nobody else uses it.
-    ///
-    /// There is no mount in it and nothing of the container's: the root is mounted elsewhere, in the container's own
-    /// mount namespace.
     pub(super) fn remove(&self, _in_charge: &Lock) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -199,11 +194,6 @@ impl Home {
 }
 
 impl Lock {
-    /// Takes over the lock that the parent holds in this open file.
-    pub fn inherited(file: File) -> Self {
-        Self(file)
-    }
-
     pub(super) fn try_clone(&self) -> io::Result<File> {
         self.0.try_clone()
     }

@@ -1,24 +1,24 @@
 //! `inspect`, in the shape of docker's.
 
-use std::time::SystemTime;
-
 use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::Timeout;
 use gracefully_core::signal::Signal;
+use gracefully_core::time::Timestamp;
+use gracefully_monitor::record::{Record, Restart};
 use serde_json::{Value, json};
 
-use crate::container::{Restart, State};
+use crate::container::State;
 
 use super::home::Home;
-use super::record::{Record, time};
+use super::record::state;
 
 /// Docker's word for a time that has not come yet.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 pub(super) fn inspect(home: &Home, record: &Record, note: Option<&str>) -> Value {
-    let state = record.state();
+    let state = state(record);
     let is = |wanted: State| state == wanted;
-    let moment = |at: Option<SystemTime>| at.map_or_else(|| NEVER.to_owned(), time::format);
+    let moment = |at: Option<Timestamp>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
     let (policy, retries) = match record.spec.restart {
         Restart::No => ("no", 0),
         Restart::OnFailure(most) => ("on-failure", most.unwrap_or(0)),
@@ -32,7 +32,7 @@ pub(super) fn inspect(home: &Home, record: &Record, note: Option<&str>) -> Value
     });
     json!({
         "Id": record.id,
-        "Created": time::format(record.created),
+        "Created": record.created.to_string(),
         "Path": command.first(),
         "Args": command.get(1..).unwrap_or_default(),
         "State": {
@@ -48,7 +48,7 @@ pub(super) fn inspect(home: &Home, record: &Record, note: Option<&str>) -> Value
             "StartedAt": moment(record.started),
             "FinishedAt": moment(record.finished),
         },
-        "Image": record.spec.rootfs.as_ref().map_or_else(|| "/".to_owned(), |dir| dir.display().to_string()),
+        "Image": record.spec.rootfs.as_deref().unwrap_or("/"),
         "LogPath": home.path().join("log"),
         "Name": format!("/{}", record.name),
         "RestartCount": record.restarts,

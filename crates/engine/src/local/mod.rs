@@ -1,15 +1,16 @@
 //! The embedded engine: containers without a daemon.
 //!
-//! Every container has a process of its own that looks after it, the **monitor** (in the CLI crate, because it carries
-//! out stops with the same executor as the CLI). It owns the log, waits, applies the restart policy and stops the
-//! container when a client asks; so a client that dies changes nothing. Everything else is files:
+//! Every container has a process of its own that looks after it, the **monitor** ([`gracefully_monitor`]). It owns the
+//! log, waits, applies the restart policy and has the container stopped when a client asks; so a client that dies
+//! changes nothing. Everything else is files:
 //!
 //! * [`StateRoot`]: where they are and who may look.
 //! * [`Home`]: the directory of one container, and the lock that says who is in charge.
-//! * [`Record`]: what is written down about it.
-//! * [`LogWriter`]: what it wrote.
-//! * [`protocol`]: what a client and a monitor say to each other; [`Control`] is the client's side.
-//! * [`launch()`]: how the monitor has a container made, by a [`launcher`].
+//! * [`Record`](gracefully_monitor::record): what is written down about it.
+//! * [`log`](gracefully_monitor::log): what it wrote.
+//! * [`protocol`](gracefully_monitor::protocol): what a client and a monitor say to each other; [`Control`] is the
+//!   client's side.
+//! * [`launcher`]: how a container is made, on behalf of its monitor.
 //!
 //! **When a monitor was killed** its lock is free. The next command that looks at the container puts it right: if PID 1
 //! has ended too, that is written down; if it runs on, it is shown as running with a note, and whoever stops it does so
@@ -19,15 +20,12 @@
 //! `--rootfs` it gets `PATH`, `HOSTNAME`, `HOME` and `-e`, as docker does. It starts in the caller's directory on the
 //! host's root, else in `/`.
 
-pub mod cgroup;
-pub mod protocol;
+pub mod launcher;
+pub mod lines;
 
 mod control;
 mod home;
-mod inherit;
 mod inspect;
-mod launch;
-pub mod launcher;
 mod log;
 mod names;
 mod orphan;
@@ -36,8 +34,6 @@ mod record;
 mod run;
 mod settle;
 mod spawn;
-#[cfg(test)]
-mod testing;
 
 use std::path::Path;
 use std::time::Duration;
@@ -54,16 +50,10 @@ use crate::{Conductor, Container, Engine, Kind, ListOptions, LogChunk, LogOption
 
 pub use self::control::Control;
 pub use self::home::{Home, Lock};
-pub use self::inherit::Inherited;
-pub use self::launch::{launch, reap};
-pub use self::log::LogWriter;
-pub use self::orphan::{ended, send, wake};
 pub use self::paths::StateRoot;
-pub use self::record::{Main, Record, Status};
 pub use self::run::Attached;
 
-use self::orphan::Orphan;
-pub use self::settle::remove_home;
+use self::orphan::{Orphan, ended, send};
 use self::settle::{Charge, Seen};
 
 /// How long a monitor may take from its last word to its end, or from its start to its first.
@@ -97,7 +87,7 @@ impl Local {
         let end = Instant::now() + PASSING;
         loop {
             let seen = settle::settle(&self.root, &home)?;
-            if seen.record.state().is_up() {
+            if record::state(&seen.record).is_up() {
                 return Ok(());
             }
             if let Some(lock) = home.lock().await? {
@@ -113,10 +103,12 @@ impl Local {
         let end = Instant::now() + PASSING;
         loop {
             match settle::settle(&self.root, &home) {
-                Ok(Seen { record, .. }) if record.state().is_up() && !force => {
+                Ok(Seen { record, .. }) if record::state(&record).is_up() && !force => {
                     return Err(Error::Running { name: record.name });
                 }
-                Ok(Seen { record, charge, .. }) if record.state().is_up() => self.kill(&home, charge).await?,
+                Ok(Seen { record, charge, .. }) if record::state(&record).is_up() => {
+                    self.kill(&home, charge).await?;
+                }
                 Ok(_) => {}
                 // It is torn: nobody knows whether it runs, so it is removed only if nobody looks after it.
                 Err(error @ Error::State { .. }) => match Control::connect(self, &home).await? {
@@ -170,7 +162,7 @@ impl Local {
         let end = Instant::now() + PASSING;
         loop {
             let seen = settle::settle(&self.root, home)?;
-            if !seen.record.state().is_up() {
+            if !record::state(&seen.record).is_up() {
                 return Ok(None);
             }
             match seen.charge {

@@ -5,13 +5,14 @@
 //! do not remove each other's new one, names are given and taken by one process at a time ([`Alone`]).
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use gracefully_monitor::names::Alone;
+
 use crate::error::{Error, Result};
 
-use super::paths::{Alone, StateRoot, io_error};
+use super::paths::{StateRoot, io_error};
 
 /// Docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, with one leading slash allowed. Longer names than a file may have are
 /// invalid here.
@@ -40,23 +41,9 @@ pub(super) fn reserve(root: &StateRoot, _: &Alone, name: &str, id: &str) -> Resu
     symlink(id, &path).map_err(|source| io_error("create", &path, source))
 }
 
-/// Gives `name` back, if the container `id` has it.
-pub(super) fn release(root: &StateRoot, _: &Alone, name: &str, id: &str) -> Result<()> {
-    if owner(root, name).as_deref() != Some(id) {
-        return Ok(());
-    }
-    let path = path(root, name);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path, error)),
-        _ => Ok(()),
-    }
-}
-
 /// Every name that the container `id` has: when its record cannot tell.
 pub(super) fn of(root: &StateRoot, id: &str) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(root.names()) else { return Vec::new() };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| owner(root, name).as_deref() == Some(id)).collect()
+    fs::File::open(root.names()).map(|names| gracefully_monitor::names::of(names, id)).unwrap_or_default()
 }
 
 /// Who has the name.
@@ -117,13 +104,13 @@ mod tests {
         assert!(
             matches!(reserve(&root, &alone, "web", "two"), Err(Error::NameInUse { id, .. }) if id == "one")
         );
-        release(&root, &alone, "web", "two").expect("not its name, so nothing happens");
+        alone.release("two").expect("it has none, so nothing happens");
         assert_eq!(owner(&root, "web").as_deref(), Some("one"));
         assert_eq!(of(&root, "one"), ["web"]);
 
         fs::remove_dir(root.home("one").path()).unwrap();
         reserve(&root, &alone, "web", "two").expect("its owner is gone");
-        release(&root, &alone, "web", "two").unwrap();
+        alone.release("two").unwrap();
         assert_eq!(owner(&root, "web"), None);
     }
 }

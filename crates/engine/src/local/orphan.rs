@@ -62,7 +62,7 @@ impl Instance for Orphan {
 /// Sends a signal to a PID 1.
 ///
 /// Fails with [`Error::NotRunning`].
-pub fn send(main: &PidFd, id: &str, signal: Signal) -> Result<()> {
+pub(super) fn send(main: &PidFd, id: &str, signal: Signal) -> Result<()> {
     main.send(signal).map_err(|errno| match errno {
         gracefully_linux::Errno::SRCH => Error::NotRunning { id: id.to_owned() },
         errno => Error::System { what: format!("sending {signal}"), source: errno.into() },
@@ -70,7 +70,7 @@ pub fn send(main: &PidFd, id: &str, signal: Signal) -> Result<()> {
 }
 
 /// A program that has stopped itself takes no signal but SIGKILL until it is continued.
-pub fn wake(main: &PidFd) {
+fn wake(main: &PidFd) {
     use gracefully_core::diagnosis::State;
     let stopped =
         gracefully_linux::process::stat(main.pid()).is_some_and(|stat| stat.state == State::Stopped);
@@ -85,7 +85,7 @@ pub fn wake(main: &PidFd) {
     deprecated,
     reason = "its successor is unsafe; a borrowed pidfd stays the same file, which is what it asks for"
 )]
-pub async fn ended(main: &PidFd) -> Result<()> {
+pub(super) async fn ended(main: &PidFd) -> Result<()> {
     let system = |source| Error::System { what: "waiting for the container".to_owned(), source };
     let fd = AsyncFd::with_interest(std::os::fd::AsFd::as_fd(main), Interest::READABLE).map_err(system)?;
     fd.readable().await.map(|mut ready| ready.retain_ready()).map_err(system)

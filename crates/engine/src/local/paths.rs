@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use gracefully_monitor::names::Alone;
 use rustix::process::geteuid;
 
 use crate::error::{Error, Result};
@@ -85,10 +85,12 @@ impl StateRoot {
 
     /// Nobody else makes, names or removes containers until it is dropped.
     pub(super) fn alone(&self) -> Result<Alone> {
-        let path = self.names();
-        let dir = File::open(&path).map_err(|source| io_error("open", &path, source))?;
-        flock(&dir, FlockOperation::LockExclusive).map_err(|errno| io_error("lock", &path, errno))?;
-        Ok(Alone(dir))
+        Alone::wait(self.open_dir()?).map_err(|errno| io_error("lock", &self.names(), errno))
+    }
+
+    /// The directory itself, open.
+    pub(super) fn open_dir(&self) -> Result<File> {
+        File::open(&self.path).map_err(|source| io_error("open", &self.path, source))
     }
 
     /// Removes directories that a client was killed over while it made them. Those of living clients are not among
@@ -129,10 +131,6 @@ impl StateRoot {
         self.path.join("names")
     }
 }
-
-/// Being alone: flock(2) on the directory of the names.
-#[derive(Debug)]
-pub(super) struct Alone(#[expect(dead_code, reason = "it is held, not read")] File);
 
 fn make_dir(path: &Path) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {

@@ -1,243 +1,60 @@
-//! What is written down about a container: `state.json`.
-//!
-//! Only whoever is in charge of the container writes it (see `home`), everybody reads it. The record is written
-//! before the fact where a crash in between would lose a process: the PID is in it before the program is executed.
+//! A container's [`Record`] as the engine shows it.
 
-use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use gracefully_core::event::ExitStatus;
-use gracefully_core::policy::{Settings, Source, Sourced, Timeout};
-use gracefully_linux::process::StartTime;
-use gracefully_linux::{PidFd, pidfd};
-use serde::{Deserialize, Serialize};
+use gracefully_core::time::Timestamp;
+use gracefully_monitor::record::{Record, Status};
 
-use crate::container::{Container, Network, RunSpec, State};
+use crate::container::{Container, Network, State};
 
-/// The version of the record. A record of another version is not ours.
-const VERSION: u32 = 1;
-
-/// Longer ones are not ours either.
-const LIMIT: usize = 16 * 1024 * 1024;
-
-/// Everything that outlives the monitor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    version: u32,
-    /// 64 hexadecimal digits.
-    pub id: String,
-    /// The name.
-    pub name: String,
-    /// When `run` was called.
-    #[serde(with = "time")]
-    pub created: SystemTime,
-    /// What was asked for.
-    pub spec: RunSpec,
-    /// The whole environment, as `K=V`.
-    pub env: Vec<String>,
-    /// Where the program starts; absolute, in the container's root.
-    pub workdir: PathBuf,
-    /// What it was doing when that changed last.
-    pub status: Status,
-    /// When it was last started.
-    #[serde(with = "time::option")]
-    pub started: Option<SystemTime>,
-    /// When it last ended.
-    #[serde(with = "time::option")]
-    pub finished: Option<SystemTime>,
-    /// How it last ended.
-    pub exit: Option<ExitStatus>,
-    /// How often the restart policy has started it again.
-    pub restarts: u32,
-    /// Why it could not be started the last time.
-    pub error: Option<String>,
-    /// Bytes of output that could not be written to the log.
-    pub lost_output: u64,
-}
-
-/// What a container is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "snake_case")]
-pub enum Status {
-    /// Never started.
-    Created,
-    /// Its PID 1 exists.
-    Running(Main),
-    /// Its PID 1 has ended, and will be started again.
-    Restarting,
-    /// Ended.
-    Exited,
-    /// Being removed.
-    Removing,
-}
-
-/// A PID 1, so that it cannot be taken for a later process with the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Main {
-    /// The PID on this host.
-    pub pid: u32,
-    /// When it was started, in clock ticks since the machine was.
-    pub start_ticks: u64,
-}
-
-impl Main {
-    /// The process that is held.
-    pub fn of(process: &PidFd) -> Self {
-        Self { pid: process.pid(), start_ticks: process.start_time().ticks() }
-    }
-
-    /// Takes hold of the process, if it still exists.
-    pub fn hold(self) -> Result<PidFd, pidfd::OpenError> {
-        PidFd::open_expecting(self.pid, StartTime::from_ticks(self.start_ticks))
+/// As all engines show containers.
+pub(super) fn to_container(record: &Record, note: Option<String>) -> Container {
+    Container {
+        id: record.id.clone(),
+        name: record.name.clone(),
+        image: record.spec.rootfs.clone().unwrap_or_else(|| "/".to_owned()),
+        command: record.spec.command.clone(),
+        state: state(record),
+        health: None,
+        created: Some(system_time(record.created)),
+        started: record.started.map(system_time),
+        finished: record.finished.map(system_time),
+        exit_code: record.exit.and_then(ExitStatus::code).map(i64::from),
+        pid: record.main().map(|main| main.pid),
+        ports: String::new(),
+        network: Network::default(),
+        settings: record.settings(),
+        auto_remove: record.spec.auto_remove,
+        note,
     }
 }
 
-impl Record {
-    /// The record of a container that has not been started.
-    pub fn new(id: String, name: String, spec: RunSpec, env: Vec<String>, workdir: PathBuf) -> Self {
-        Self {
-            version: VERSION,
-            id,
-            name,
-            created: SystemTime::now(),
-            spec,
-            env,
-            workdir,
-            status: Status::Created,
-            started: None,
-            finished: None,
-            exit: None,
-            restarts: 0,
-            error: None,
-            lost_output: 0,
-        }
-    }
-
-    /// Reads a record; the error says what is wrong with it.
-    pub(super) fn parse(text: &[u8], id: &str) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        if text.len() > LIMIT {
-            return Err("state.json is too large".to_owned());
-        }
-        let torn = |error| format!("state.json is torn or not ours ({error})");
-        let Versioned { version } = serde_json::from_slice(text).map_err(torn)?;
-        if version != VERSION {
-            return Err(format!("state.json has version {version}, this program reads version {VERSION}"));
-        }
-        let record: Self = serde_json::from_slice(text).map_err(torn)?;
-        if record.id != id {
-            return Err(format!("state.json belongs to container {}", record.id));
-        }
-        Ok(record)
-    }
-
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a record has no maps with keys that are not strings")
-    }
-
-    /// Stop signal and stop timeout, as configured.
-    pub fn settings(&self) -> Settings {
-        Settings {
-            timeout: self
-                .spec
-                .stop_timeout
-                .map(|seconds| Sourced::new(Timeout::from_seconds(seconds), Source::Container)),
-            signal: self.spec.stop_signal.map(|signal| Sourced::new(signal, Source::Container)),
-        }
-    }
-
-    /// Its PID 1, while it runs.
-    pub fn main(&self) -> Option<Main> {
-        match self.status {
-            Status::Running(main) => Some(main),
-            Status::Created | Status::Restarting | Status::Exited | Status::Removing => None,
-        }
-    }
-
-    /// As all engines show containers.
-    pub(super) fn to_container(&self, note: Option<String>) -> Container {
-        Container {
-            id: self.id.clone(),
-            name: self.name.clone(),
-            image: self.spec.rootfs.as_ref().map_or_else(|| "/".to_owned(), |dir| dir.display().to_string()),
-            command: self.spec.command.clone(),
-            state: self.state(),
-            health: None,
-            created: Some(self.created),
-            started: self.started,
-            finished: self.finished,
-            exit_code: self.exit.and_then(ExitStatus::code).map(i64::from),
-            pid: self.main().map(|main| main.pid),
-            ports: String::new(),
-            network: Network::default(),
-            settings: self.settings(),
-            auto_remove: self.spec.auto_remove,
-            note,
-        }
-    }
-
-    pub(super) fn state(&self) -> State {
-        match self.status {
-            Status::Created => State::Created,
-            Status::Running(_) => State::Running,
-            Status::Restarting => State::Restarting,
-            Status::Exited => State::Exited,
-            Status::Removing => State::Removing,
-        }
+pub(super) fn state(record: &Record) -> State {
+    match record.status {
+        Status::Created => State::Created,
+        Status::Running(_) => State::Running,
+        Status::Restarting => State::Restarting,
+        Status::Exited => State::Exited,
+        Status::Removing => State::Removing,
     }
 }
 
-/// Times as docker writes them: RFC 3339, UTC, nanoseconds.
-pub(super) mod time {
-    use std::time::SystemTime;
+/// The time now, as it is written down.
+pub(super) fn now() -> Timestamp {
+    Timestamp::since_1970(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
 
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(in crate::local) fn format(time: SystemTime) -> String {
-        humantime::format_rfc3339_nanos(time).to_string()
-    }
-
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&humantime::format_rfc3339_nanos(*time))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
-        humantime::parse_rfc3339(&String::deserialize(from)?).map_err(de::Error::custom)
-    }
-
-    pub(super) mod option {
-        use std::time::SystemTime;
-
-        use serde::{Deserialize, Deserializer, Serializer, de};
-
-        #[expect(clippy::ref_option, reason = "serde's signature")]
-        pub(in crate::local::record) fn serialize<S: Serializer>(
-            time: &Option<SystemTime>,
-            to: S,
-        ) -> Result<S::Ok, S::Error> {
-            match time {
-                Some(time) => super::serialize(time, to),
-                None => to.serialize_none(),
-            }
-        }
-
-        pub(in crate::local::record) fn deserialize<'de, D: Deserializer<'de>>(
-            from: D,
-        ) -> Result<Option<SystemTime>, D::Error> {
-            let text = Option::<String>::deserialize(from)?;
-            text.map(|text| humantime::parse_rfc3339(&text).map_err(de::Error::custom)).transpose()
-        }
-    }
+pub(super) fn system_time(time: Timestamp) -> SystemTime {
+    UNIX_EPOCH + time.duration()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::container::Restart;
     use gracefully_core::signal::Signal;
+    use gracefully_monitor::record::{Main, Restart, RunSpec};
+    use std::time::Duration;
 
     pub(in crate::local) fn record(id: &str) -> Record {
         let spec = RunSpec {
@@ -252,7 +69,7 @@ pub(super) mod tests {
             auto_remove: false,
             rootfs: None,
         };
-        let mut record = Record::new(id.into(), "web".into(), spec, vec!["A=1".into()], "/".into());
+        let mut record = Record::new(id.into(), "web".into(), now(), spec, vec!["A=1".into()], "/".into());
         record.status = Status::Running(Main { pid: 42, start_ticks: 4711 });
         record.started = Some(record.created);
         record.exit = Some(ExitStatus::Signal(Signal::KILL));
@@ -260,53 +77,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
-        let record = record("a1");
-        assert_eq!(Record::parse(&record.to_json(), "a1").unwrap(), record);
-    }
-
-    #[test]
-    fn every_torn_record_is_refused_with_a_reason() {
-        let text = record("a1").to_json();
-        for end in 0..text.len() {
-            let why = Record::parse(&text[..end], "a1").expect_err("torn");
-            assert!(why.starts_with("state.json is torn or not ours"), "{why}");
-        }
-    }
-
-    #[test]
-    fn foreign_records_are_refused() {
-        let text = String::from_utf8(record("a1").to_json()).unwrap();
-        let why = Record::parse(text.as_bytes(), "b2").unwrap_err();
-        assert_eq!(why, "state.json belongs to container a1");
-        let newer = text.replacen("\"version\":1", "\"version\":2", 1);
-        let why = Record::parse(newer.as_bytes(), "a1").unwrap_err();
-        assert_eq!(why, "state.json has version 2, this program reads version 1");
-        assert!(Record::parse(b"[]", "a1").is_err());
-        assert!(Record::parse(&vec![b' '; LIMIT + 1], "a1").is_err());
-    }
-
-    #[test]
-    fn damaged_records_never_panic() {
-        let good = record("a1").to_json();
-        let mut random = crate::local::testing::Random::new(1);
-        for _ in 0..20_000 {
-            let mut text = good.clone();
-            for _ in 0..=random.below(4) {
-                let at = random.below(text.len());
-                text[at] = random.byte();
-            }
-            // A changed letter in a name is still a record; anything else is refused. Neither panics.
-            if let Ok(record) = Record::parse(&text, "a1") {
-                record.to_container(None);
-            }
-        }
-    }
-
-    #[test]
-    fn settings_come_from_the_container() {
-        let settings = record("a1").settings();
-        assert_eq!(settings.timeout, Some(Sourced::new(Timeout::from_seconds(30), Source::Container)));
-        assert_eq!(settings.signal, Some(Sourced::new(Signal::QUIT, Source::Container)));
+    fn what_is_written_down_is_shown() {
+        let container = to_container(&record("a1"), Some("note".into()));
+        assert_eq!(
+            (container.state, container.pid, container.exit_code),
+            (State::Running, Some(42), Some(137))
+        );
+        assert_eq!((&*container.image, container.finished), ("/", None));
+        let now = SystemTime::now();
+        let age = now.duration_since(container.created.unwrap()).unwrap();
+        assert!(age < Duration::from_secs(60), "{age:?}");
     }
 }

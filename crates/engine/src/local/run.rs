@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream::BoxStream;
 use gracefully_core::exit::USAGE;
+use gracefully_monitor::record::{Record, RunSpec};
 use rustix::system::uname;
 
-use crate::container::{Container, RunSpec};
+use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::{LogChunk, LogOptions};
 
 use super::home::{Home, Lock};
 use super::launcher::DEFAULT_PATH;
 use super::paths::io_error;
-use super::record::Record;
+use super::record::{now, to_container};
 use super::spawn::End;
 use super::{Local, log, names, settle, spawn};
 
@@ -85,15 +86,16 @@ impl Local {
         }
         let mut spec = spec;
         if let Some(dir) = &spec.rootfs {
-            let found = dir.canonicalize().map_err(|source| io_error("use", dir, source))?;
+            let found =
+                Path::new(dir).canonicalize().map_err(|source| io_error("use", dir.as_ref(), source))?;
             if !found.is_dir() {
-                return Err(refuse(format!("--rootfs {} is not a directory", dir.display())));
+                return Err(refuse(format!("--rootfs {dir} is not a directory")));
             }
-            spec.rootfs = Some(found);
+            spec.rootfs = Some(text(found)?);
         }
         let workdir = workdir(&spec)?;
         let env = environment(&spec);
-        let record = Record::new(id, name, spec, env, workdir);
+        let record = Record::new(id, name, now(), spec, env, workdir);
 
         let alone = self.root.alone()?;
         self.root.sweep(&alone)?;
@@ -111,7 +113,7 @@ impl Local {
             Ok(end) => {
                 let container = match settle::container(&self.root, &home) {
                     // With --rm it is gone already.
-                    Err(Error::NotFound { .. }) => record.to_container(None),
+                    Err(Error::NotFound { .. }) => to_container(&record, None),
                     looked => looked?,
                 };
                 Ok((container, end))
@@ -140,21 +142,26 @@ fn new_id() -> Result<String> {
     Ok(id)
 }
 
-fn workdir(spec: &RunSpec) -> Result<PathBuf> {
+fn workdir(spec: &RunSpec) -> Result<String> {
     let system = |source| Error::System { what: "finding the current directory".to_owned(), source };
     match (&spec.workdir, &spec.rootfs) {
-        (Some(dir), None) => std::path::absolute(dir).map_err(system),
-        (None, None) => std::env::current_dir().map_err(system),
-        (Some(dir), Some(_)) if dir.is_absolute() => Ok(dir.clone()),
+        (Some(dir), None) => std::path::absolute(dir).map_err(system).and_then(text),
+        (None, None) => std::env::current_dir().map_err(system).and_then(text),
+        (Some(dir), Some(_)) if dir.starts_with('/') => Ok(dir.clone()),
         (Some(dir), Some(_)) => Err(Error::Start {
             code: USAGE,
-            message: format!(
-                "the working directory '{}' is invalid, it needs to be an absolute path",
-                dir.display()
-            ),
+            message: format!("the working directory '{dir}' is invalid, it needs to be an absolute path"),
         }),
-        (None, Some(_)) => Ok(PathBuf::from("/")),
+        (None, Some(_)) => Ok("/".to_owned()),
     }
+}
+
+/// OCI, and our own record, know only text.
+fn text(path: PathBuf) -> Result<String> {
+    path.into_os_string().into_string().map_err(|path| Error::Start {
+        code: USAGE,
+        message: format!("the path {} is not UTF-8", path.display()),
+    })
 }
 
 /// As `K=V`, every name once. Variables that are not UTF-8 are left out: OCI knows only text.
@@ -186,9 +193,10 @@ fn environment(spec: &RunSpec) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::local::record::tests::record;
+    use std::os::unix::ffi::OsStringExt;
 
     fn spec(rootfs: Option<&str>, workdir: Option<&str>) -> RunSpec {
-        RunSpec { rootfs: rootfs.map(PathBuf::from), workdir: workdir.map(PathBuf::from), ..record("a").spec }
+        RunSpec { rootfs: rootfs.map(Into::into), workdir: workdir.map(Into::into), ..record("a").spec }
     }
 
     #[test]
@@ -211,10 +219,11 @@ mod tests {
     #[test]
     fn where_a_program_starts() {
         let here = std::env::current_dir().unwrap();
-        assert_eq!(workdir(&spec(None, None)).unwrap(), here);
-        assert_eq!(workdir(&spec(None, Some("sub"))).unwrap(), here.join("sub"));
-        assert_eq!(workdir(&spec(Some("/x"), None)).unwrap(), Path::new("/"));
-        assert_eq!(workdir(&spec(Some("/x"), Some("/srv"))).unwrap(), Path::new("/srv"));
+        assert_eq!(workdir(&spec(None, None)).unwrap(), here.to_str().unwrap());
+        assert_eq!(workdir(&spec(None, Some("sub"))).unwrap(), here.join("sub").to_str().unwrap());
+        assert_eq!(workdir(&spec(Some("/x"), None)).unwrap(), "/");
+        assert_eq!(workdir(&spec(Some("/x"), Some("/srv"))).unwrap(), "/srv");
+        assert!(text(PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 0xff]))).is_err());
         assert!(workdir(&spec(Some("/x"), Some("srv"))).is_err());
     }
 }

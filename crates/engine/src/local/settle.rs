@@ -1,18 +1,18 @@
 //! Looking at a container, and putting its record right if its monitor was killed.
 
-use std::time::SystemTime;
-
 use gracefully_core::event::ExitStatus;
 use gracefully_linux::PidFd;
+use gracefully_monitor::record::{Record, Status};
+use gracefully_monitor::{cgroup, removal};
 
 use crate::container::{Container, Network, State};
 use crate::error::{Error, Result};
 use gracefully_core::policy::Settings;
 
 use super::home::{Home, Lock};
+use super::names;
 use super::paths::StateRoot;
-use super::record::{Record, Status};
-use super::{cgroup, names};
+use super::record::{now, to_container};
 
 /// What a container is doing, and who looks after it.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub(super) fn settle(root: &StateRoot, home: &Home) -> Result<Seen> {
         return Err(home.gone());
     }
     record.status = Status::Exited;
-    record.finished = Some(SystemTime::now());
+    record.finished = Some(now());
     // What is left of it. It can also be removed later.
     let _ = cgroup::remove(home.id());
     // A full disk must keep nobody from removing what fills it: whoever looks next finds the same out again.
@@ -87,26 +87,19 @@ pub(super) fn settle(root: &StateRoot, home: &Home) -> Result<Seen> {
 /// As all engines show it; also if its record cannot be used.
 pub(super) fn container(root: &StateRoot, home: &Home) -> Result<Container> {
     match settle(root, home) {
-        Ok(seen) => Ok(seen.record.to_container(seen.note)),
+        Ok(seen) => Ok(to_container(&seen.record, seen.note)),
         Err(error @ Error::State { .. }) => Ok(unusable(root, home.id(), &error)),
         Err(error) => Err(error),
     }
 }
 
 /// Removes everything that belongs to a container: processes, control groups, names, files.
-pub(super) fn remove(root: &StateRoot, home: &Home, in_charge: &Lock) -> Result<()> {
-    cgroup::kill(home.id());
-    cgroup::remove(home.id())?;
-    let alone = root.alone()?;
-    for name in names::of(root, home.id()) {
-        names::release(root, &alone, &name, home.id())?;
-    }
-    home.remove(in_charge)
-}
-
-/// For a monitor with `--rm`: removes its container, which has ended.
-pub fn remove_home(home: &Home, in_charge: &Lock) -> Result<()> {
-    remove(&StateRoot::open(&home.root())?, home, in_charge)
+pub(super) fn remove(root: &StateRoot, home: &Home, _in_charge: &Lock) -> Result<()> {
+    removal::remove(root.open_dir()?, home.id()).map_err(|failure| Error::Io {
+        what: failure.what,
+        path: failure.whom.into(),
+        source: failure.errno.into(),
+    })
 }
 
 fn unusable(root: &StateRoot, id: &str, error: &Error) -> Container {

@@ -93,7 +93,7 @@ impl Stat {
 
 /// From the number that wait(2) delivers: the signal in the low seven bits, the exit code in the next eight bits
 /// above the flag for a core dump.
-pub(crate) fn exit_status(status: i32) -> ExitStatus {
+pub fn exit_status(status: i32) -> ExitStatus {
     let [low, code, ..] = status.to_le_bytes();
     match low & 0x7f {
         0 => ExitStatus::Code(code),

@@ -25,6 +25,6 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 
 /// The interval of a poll.
 #[expect(clippy::disallowed_methods, reason = "the interval of a poll, bounded by the caller's deadline")]
-pub(crate) fn pause_between_looks() {
+fn pause_between_looks() {
     std::thread::sleep(Duration::from_millis(20));
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use super::{Outcome, Running, Skip, eventually, run, start};
+use super::{Outcome, Running, Skip, clean, eventually, gracefully, run, start};
 
 /// What is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ pub(crate) struct World {
     made: RefCell<Vec<String>>,
     has_disk: Cell<bool>,
     children: RefCell<Vec<(u32, Child)>>,
+    kept: RefCell<Vec<Box<dyn std::fmt::Debug>>>,
 }
 
 /// Something to be stopped: the name as one types it.
@@ -82,6 +83,7 @@ impl World {
             made: RefCell::default(),
             has_disk: Cell::default(),
             children: RefCell::default(),
+            kept: RefCell::default(),
         })
     }
 
@@ -121,6 +123,13 @@ impl World {
             Kind::Process => gracefully(&[]),
         };
         command.args(args).env("GRACEFULLY_STATE_DIR", self.state_directory());
+        command
+    }
+
+    /// Another program of ours on this local engine, with these arguments.
+    pub(crate) fn other(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = clean(program);
+        command.args(["--engine", "local"]).args(args).env("GRACEFULLY_STATE_DIR", self.state_directory());
         command
     }
 
@@ -230,9 +239,34 @@ impl World {
         pid.parse().expect("a PID")
     }
 
+    /// Drops this when the test has ended, after the containers.
+    pub(crate) fn keep(&self, it: Box<dyn std::fmt::Debug>) {
+        self.kept.borrow_mut().push(it);
+    }
+
     /// Removes this container, too, when the test ends.
     pub(crate) fn own(&self, name: &str) {
         self.made.borrow_mut().push(name.to_string());
+    }
+
+    /// The process that looks after a container of the local engine: the parent of its main process.
+    #[track_caller]
+    pub(crate) fn monitor(&self, target: &Target) -> u32 {
+        let main = self.main_pid(target);
+        let status = fs::read_to_string(format!("/proc/{main}/status")).expect("its status");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+        let parent: u32 = parent.trim().parse().expect("a PID");
+        assert_ne!(parent, 1, "nobody watches {main}");
+        parent
+    }
+
+    /// The last stop's report, as it is written down on the local engine.
+    #[track_caller]
+    pub(crate) fn report(&self, target: &Target) -> Value {
+        let id = self.field(target, "/Id");
+        let id = id.as_str().expect("an identifier");
+        let file = self.state_directory().join("containers").join(id).join("report.json");
+        serde_json::from_slice(&fs::read(file).expect("a report")).expect("JSON")
     }
 
     /// Everything the container has written.
@@ -395,15 +429,4 @@ fn victim() -> Result<PathBuf, Skip> {
     std::env::var_os("GRACEFULLY_TEST_VICTIM")
         .map(PathBuf::from)
         .ok_or_else(|| Skip("the victim is not built: run cargo xtask test".to_string()))
-}
-
-/// The program under test, with no setting of the caller's environment.
-pub(crate) fn gracefully(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gracefully"));
-    for variable in ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "GRACEFULLY_STATE_DIR", "NO_COLOR"]
-    {
-        command.env_remove(variable);
-    }
-    command.args(args);
-    command
 }

@@ -4,10 +4,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use gracefully_monitor::cgroup::{self, ROOT};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-
-use crate::local::cgroup::{self, ROOT};
 
 use super::rootless::mounts_are_ours;
 

@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use gracefully_core::exit::{NOT_EXECUTABLE, NOT_FOUND, USAGE};
 use gracefully_linux::PidFd;
+use gracefully_monitor::record::Record;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
     Executor as Workload, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
@@ -22,8 +23,6 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Signal, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_thread_groups};
-
-use crate::local::record::Record;
 
 use super::Refusal;
 use super::user::User;

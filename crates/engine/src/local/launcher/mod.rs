@@ -1,4 +1,5 @@
-//! The launcher: a process that makes one container with libcontainer and exits. See `launch` for its place.
+//! The launcher: a process that makes one container with libcontainer and exits. It is started by the container's
+//! monitor, which says why there is one (`gracefully_monitor`, `children`).
 //!
 //! **A monitor that dies leaves nothing behind.** The launcher asks the kernel for SIGKILL when its parent dies
 //! (`PR_SET_PDEATHSIG`, prctl(2)), then makes sure that its parent is still the monitor, and then takes the container's `launch`
@@ -21,6 +22,8 @@ use std::sync::atomic::AtomicBool;
 
 use gracefully_core::exit::USAGE;
 use gracefully_linux::PidFd;
+use gracefully_monitor::protocol::{Launched, line};
+use gracefully_monitor::record::Record;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -29,8 +32,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, geteuid, getppid, set_parent_process_death_signal};
 
 use super::home::Home;
-use super::protocol::{Launched, line};
-use super::record::Record;
 
 pub(super) use self::executor::DEFAULT_PATH;
 use self::executor::{Executor, Failure};
@@ -70,11 +71,11 @@ fn launch(home: &Path, monitor_pid: u32, monitor: &mut Monitor) -> Result<(), Re
     reset_signals();
 
     let root = match &record.spec.rootfs {
-        Some(dir) => dir.clone(),
+        Some(dir) => PathBuf::from(dir),
         None => PathBuf::from("/"),
     };
     let user = user::resolve(&root, record.spec.user.as_deref())?;
-    check_workdir(&root, &record.workdir)?;
+    check_workdir(&root, Path::new(&record.workdir))?;
     let surroundings = surroundings(&home, &user)?;
 
     let (failures, report) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Refusal::ours("pipe", errno))?;

@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 use rustix::process::{getegid, geteuid};
 
-use crate::local::cgroup::ROOT;
+use gracefully_monitor::cgroup::ROOT;
 
 use super::Refusal;
 use super::user::User;

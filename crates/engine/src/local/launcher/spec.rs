@@ -10,6 +10,8 @@
 
 use std::path::PathBuf;
 
+use gracefully_monitor::cgroup;
+use gracefully_monitor::record::Record;
 use libcontainer::oci_spec::OciSpecError;
 use libcontainer::oci_spec::runtime::{
     LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder,
@@ -17,9 +19,7 @@ use libcontainer::oci_spec::runtime::{
 };
 use rustix::system::uname;
 
-use crate::local::cgroup;
 use crate::local::home::Home;
-use crate::local::record::Record;
 
 use super::user::User;
 
@@ -64,7 +64,7 @@ pub(super) fn build(
         .build()?;
     process.set_capabilities(None).set_rlimits(None);
 
-    let root = record.spec.rootfs.clone().unwrap_or_else(|| mount_point(home));
+    let root = record.spec.rootfs.as_ref().map_or_else(|| mount_point(home), PathBuf::from);
     let mut spec = SpecBuilder::default()
         .version("1.0.2")
         .process(process)

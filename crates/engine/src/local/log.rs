@@ -1,4 +1,4 @@
-//! Reading a log, to its end or as long as the container runs.
+//! Reading a log that a monitor [writes](gracefully_monitor::log), to its end or as long as the container runs.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
+use gracefully_monitor::log::{CURRENT, Entry, OLDER, PIECE, TIME, time_of};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
@@ -18,14 +19,14 @@ use tokio::io::unix::AsyncFd;
 use crate::error::{Error, Result};
 use crate::{LogChunk, LogOptions, LogStream};
 
-use super::super::paths::io_error;
-use super::{CURRENT, Entry, OLDER, PIECE, TIME, time_of};
+use super::paths::io_error;
+use super::record::system_time;
 
 /// The container has stopped, or its monitor is dead: nothing more will be written.
-pub(in crate::local) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What is in the log of the container in `dir`. If `stopped` is given, everything that is written until then, too.
-pub(in crate::local) fn read(
+pub(super) fn read(
     dir: &Path,
     options: &LogOptions,
     stopped: Option<Stopped>,
@@ -130,7 +131,7 @@ impl Reader {
         let entry = Entry::parse(line)?;
         let begins = !std::mem::replace(&mut self.in_line[index(entry.stream)], !entry.ends_line);
         if let Some(since) = self.options.since
-            && time_of(line).is_some_and(|time| time < since)
+            && time_of(line).is_some_and(|time| system_time(time) < since)
         {
             return None;
         }
@@ -234,7 +235,8 @@ async fn changed(watch: Option<&AsyncFd<OwnedFd>>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::log::LogWriter;
+    use crate::local::record::now;
+    use gracefully_monitor::log::LogWriter;
     use std::fs;
     use std::time::SystemTime;
     use tokio::sync::oneshot;
@@ -248,6 +250,10 @@ mod tests {
         text(&chunks)
     }
 
+    fn log_in(dir: &Path) -> LogWriter {
+        LogWriter::open(File::open(dir).unwrap().into(), 0)
+    }
+
     fn tail(n: usize) -> LogOptions {
         LogOptions { tail: Some(n), ..LogOptions::default() }
     }
@@ -258,10 +264,10 @@ mod tests {
         assert_eq!(all(dir.path(), LogOptions::default()).await, "", "no log yet");
         assert_eq!(all(dir.path(), tail(1)).await, "");
 
-        let mut log = LogWriter::open(dir.path(), 0);
-        log.write(LogStream::Stdout, b"one\ntwo\nthr");
-        log.write(LogStream::Stderr, b"oops\n");
-        log.write(LogStream::Stdout, b"ee\nfour");
+        let mut log = log_in(dir.path());
+        log.write(now(), LogStream::Stdout, b"one\ntwo\nthr");
+        log.write(now(), LogStream::Stderr, b"oops\n");
+        log.write(now(), LogStream::Stdout, b"ee\nfour");
         assert_eq!(all(dir.path(), LogOptions::default()).await, "one\ntwo\nthroops\nee\nfour");
         assert_eq!(all(dir.path(), tail(0)).await, "");
         assert_eq!(all(dir.path(), tail(1)).await, "four");
@@ -270,8 +276,8 @@ mod tests {
         assert_eq!(all(dir.path(), tail(99)).await, "one\ntwo\nthroops\nee\nfour");
 
         fs::rename(dir.path().join(CURRENT), dir.path().join(OLDER)).unwrap();
-        let mut log = LogWriter::open(dir.path(), 0);
-        log.write(LogStream::Stdout, b" more\nfive\n");
+        let mut log = log_in(dir.path());
+        log.write(now(), LogStream::Stdout, b" more\nfive\n");
         assert_eq!(all(dir.path(), LogOptions::default()).await, "one\ntwo\nthroops\nee\nfour more\nfive\n");
         assert_eq!(all(dir.path(), tail(1)).await, "five\n");
         assert_eq!(all(dir.path(), tail(2)).await, "four more\nfive\n");
@@ -283,9 +289,9 @@ mod tests {
         let old = "2016-10-06T00:17:09.669794202Z stdout F old\nnot ours\n2016-10-06T00:17:09.6";
         fs::write(dir.path().join(CURRENT), old).unwrap();
         let since = SystemTime::now();
-        let mut log = LogWriter::open(dir.path(), 0);
-        log.write(LogStream::Stdout, b"ne");
-        log.write(LogStream::Stdout, b"w\n");
+        let mut log = log_in(dir.path());
+        log.write(now(), LogStream::Stdout, b"ne");
+        log.write(now(), LogStream::Stdout, b"w\n");
         assert_eq!(all(dir.path(), LogOptions::default()).await, "old\nnew\n");
         assert_eq!(
             all(dir.path(), LogOptions { since: Some(since), ..LogOptions::default() }).await,
@@ -301,8 +307,8 @@ mod tests {
     #[tokio::test]
     async fn following_ends_when_the_container_has_stopped_and_everything_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = LogWriter::open(dir.path(), 0);
-        log.write(LogStream::Stdout, b"one\n");
+        let mut log = log_in(dir.path());
+        log.write(now(), LogStream::Stdout, b"one\n");
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped: Stopped = Box::pin(async move { drop(stopped.await) });
         let options = LogOptions { follow: true, ..LogOptions::default() };
@@ -310,20 +316,20 @@ mod tests {
 
         assert_eq!(stream.next().await.unwrap().unwrap().bytes, b"one\n");
         let writer = async {
-            log.write(LogStream::Stdout, b"two\n");
+            log.write(now(), LogStream::Stdout, b"two\n");
         };
         let (next, ()) = tokio::join!(stream.next(), writer);
         assert_eq!(next.unwrap().unwrap().bytes, b"two\n");
 
         // Put aside in between: nothing is lost and nothing is read twice.
-        log.write(LogStream::Stdout, b"three\n");
+        log.write(now(), LogStream::Stdout, b"three\n");
         fs::rename(dir.path().join(CURRENT), dir.path().join(OLDER)).unwrap();
-        let mut log = LogWriter::open(dir.path(), 0);
-        log.write(LogStream::Stdout, b"four\n");
+        let mut log = log_in(dir.path());
+        log.write(now(), LogStream::Stdout, b"four\n");
         assert_eq!(stream.next().await.unwrap().unwrap().bytes, b"three\n");
         assert_eq!(stream.next().await.unwrap().unwrap().bytes, b"four\n");
 
-        log.write(LogStream::Stdout, b"five\n");
+        log.write(now(), LogStream::Stdout, b"five\n");
         stop.send(()).unwrap();
         assert_eq!(stream.next().await.unwrap().unwrap().bytes, b"five\n");
         assert!(stream.next().await.is_none());

@@ -9,51 +9,60 @@
 //! `F` is followed by a line feed of the program's, `P` is not: so the log holds byte for byte what was written.
 //! The text of a record has at most [`PIECE`] bytes and no line feed; everything else is allowed in it.
 //!
-//! The log is usually in memory (`/run` is a tmpfs), so it has a limit: a file that reaches [`FILE`] bytes becomes
+//! The log is usually in memory (`/run` is a tmpfs), so it has a limit: a file that reaches 16 MiB becomes
 //! `log.1` in place of the one before. The last 16 to 32 MiB are kept.
 
-mod reader;
 mod writer;
 
-use std::ops::Range;
-use std::time::SystemTime;
+use alloc::format;
+use alloc::vec::Vec;
+use core::ops::Range;
 
-use crate::LogStream;
+use gracefully_core::time::Timestamp;
 
-pub(super) use self::reader::{Stopped, read};
 pub use self::writer::LogWriter;
 
 /// The longest text of one record; a longer line is written in pieces.
-pub(crate) const PIECE: usize = 16 * 1024;
+pub const PIECE: usize = 16 * 1024;
 
 /// The size at which a file is put aside.
 const FILE: u64 = 16 * 1024 * 1024;
 
 /// The file that is written to.
-const CURRENT: &str = "log";
+pub const CURRENT: &str = "log";
 
 /// The file that was written to before.
-const OLDER: &str = "log.1";
+pub const OLDER: &str = "log.1";
 
-/// `2016-10-06T00:17:09.669794202Z`
-const TIME: usize = 30;
+/// How long `2016-10-06T00:17:09.669794202Z` is.
+pub const TIME: usize = 30;
 
 /// `TIME stdout F `
 const HEAD: usize = TIME + 10;
 
+/// Where something was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
 /// One line of the file, without its line feed.
 #[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    stream: LogStream,
+pub struct Entry {
+    /// Where it was written.
+    pub stream: LogStream,
     /// Does a line feed follow?
-    ends_line: bool,
+    pub ends_line: bool,
     /// Where the program's text is in the line.
-    text: Range<usize>,
+    pub text: Range<usize>,
 }
 
 impl Entry {
     /// `None` if the line is torn or not ours.
-    fn parse(line: &[u8]) -> Option<Self> {
+    pub fn parse(line: &[u8]) -> Option<Self> {
         let stream = match line.get(TIME..TIME + 8)? {
             b" stdout " => LogStream::Stdout,
             b" stderr " => LogStream::Stderr,
@@ -69,20 +78,20 @@ impl Entry {
 }
 
 /// The time of an entry that [`Entry::parse`] has accepted; `None` if that is not a time.
-fn time_of(line: &[u8]) -> Option<SystemTime> {
-    humantime::parse_rfc3339(str::from_utf8(line.get(..TIME)?).ok()?).ok()
+pub fn time_of(line: &[u8]) -> Option<Timestamp> {
+    str::from_utf8(line.get(..TIME)?).ok()?.parse().ok()
 }
 
 /// Writes what a program wrote at `time` as entries.
-fn encode(time: SystemTime, stream: LogStream, bytes: &[u8], out: &mut Vec<u8>) {
-    use std::io::Write;
+fn encode(time: Timestamp, stream: LogStream, bytes: &[u8], out: &mut Vec<u8>) {
     let stream = match stream {
         LogStream::Stdout => "stdout",
         LogStream::Stderr => "stderr",
     };
-    let time = humantime::format_rfc3339_nanos(time);
-    let mut entry = |text: &[u8], tag| {
-        write!(out, "{time} {stream} {tag} ").expect("a Vec takes everything");
+    let head = format!("{time} {stream} ");
+    let mut entry = |text: &[u8], tag: &[u8; 2]| {
+        out.extend_from_slice(head.as_bytes());
+        out.extend_from_slice(tag);
         out.extend_from_slice(text);
         out.push(b'\n');
     };
@@ -90,10 +99,10 @@ fn encode(time: SystemTime, stream: LogStream, bytes: &[u8], out: &mut Vec<u8>) 
         let (text, ends_line) = line.strip_suffix(b"\n").map_or((line, false), |text| (text, true));
         let mut pieces = text.chunks(PIECE).peekable();
         if pieces.peek().is_none() {
-            entry(b"", "F");
+            entry(b"", b"F ");
         }
         while let Some(piece) = pieces.next() {
-            entry(piece, if ends_line && pieces.peek().is_none() { "F" } else { "P" });
+            entry(piece, if ends_line && pieces.peek().is_none() { b"F " } else { b"P " });
         }
     }
 }
@@ -101,11 +110,13 @@ fn encode(time: SystemTime, stream: LogStream, bytes: &[u8], out: &mut Vec<u8>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::testing::Random;
-    use std::time::{Duration, UNIX_EPOCH};
+    use crate::testing::Random;
+    use alloc::string::String;
+    use alloc::vec;
+    use core::time::Duration;
 
-    fn at() -> SystemTime {
-        UNIX_EPOCH + Duration::new(1_475_713_029, 669_794_202)
+    fn at() -> Timestamp {
+        Timestamp::since_1970(Duration::new(1_475_713_029, 669_794_202))
     }
 
     fn encoded(bytes: &[u8]) -> Vec<u8> {

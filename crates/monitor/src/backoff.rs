@@ -1,9 +1,10 @@
 //! When the restart policy starts a program again.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use gracefully_core::event::ExitStatus;
-use gracefully_engine::Restart;
+
+use crate::record::Restart;
 
 /// Docker's pause before the first restart.
 const FIRST: Duration = Duration::from_millis(100);
@@ -15,14 +16,14 @@ const LONGEST: Duration = Duration::from_secs(60);
 const WELL: Duration = Duration::from_secs(10);
 
 /// The pauses between restarts: each twice as long as the one before.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Backoff {
     last: Option<Duration>,
 }
 
 impl Backoff {
     /// The pause after a run of this length.
-    pub(super) fn after(&mut self, run: Duration) -> Duration {
+    pub(crate) fn after(&mut self, run: Duration) -> Duration {
         let pause = match self.last {
             Some(last) if run < WELL => (last * 2).min(LONGEST),
             Some(_) | None => FIRST,
@@ -33,7 +34,7 @@ impl Backoff {
 }
 
 /// Does the policy start it again? `restarts` is how often it has done so already.
-pub(super) fn wants(policy: Restart, status: ExitStatus, restarts: u32) -> bool {
+pub(crate) fn wants(policy: Restart, status: ExitStatus, restarts: u32) -> bool {
     match policy {
         Restart::No => false,
         Restart::Always => true,
@@ -44,6 +45,7 @@ pub(super) fn wants(policy: Restart, status: ExitStatus, restarts: u32) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn pauses_double_up_to_a_minute_and_begin_anew_after_a_good_run() {
