@@ -13,6 +13,7 @@
 )]
 
 mod artifacts;
+mod autopsy;
 mod bench;
 mod command;
 mod dockerd;

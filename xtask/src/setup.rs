@@ -30,7 +30,6 @@ const NEEDS: &[Need] = &[
     Need { program: "dumb-init", package: "dumb-init", what_for: "the same with sigwait" },
     Need { program: "conmon", package: "conmon", what_for: "the bench: our monitor's memory against it" },
     Need { program: "setpriv", package: "util-linux", what_for: "tests without privileges" },
-    Need { program: "patchelf", package: "patchelf", what_for: "a program whose clock jumps" },
     Need { program: "perl", package: "perl-base", what_for: "a process in uninterruptible sleep" },
 ];
 

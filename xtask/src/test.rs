@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals;
 use crate::artifacts::{self, Artifacts, cargo, root};
 use crate::dockerd::Dockerd;
 use crate::podman::Podman;
-use crate::{command, images, setup};
+use crate::{autopsy, command, images, setup};
 
 /// Runs everything; `filters` are passed to the test runner.
 pub(crate) fn run(filters: &[String]) -> Result<()> {
@@ -52,6 +52,11 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         tally.add(&run_doc_tests(&interruption)?);
     }
     let skipped = read_skips(&skips)?;
+    if tally.failed > 0
+        && let Ok(daemon) = &docker
+    {
+        eprintln!("the private dockerd:\n{}", autopsy::of(daemon));
+    }
     drop((docker, podman));
 
     summarise(&tally, &skipped, began);

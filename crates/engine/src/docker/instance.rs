@@ -152,7 +152,12 @@ impl DockerInstance {
     async fn watch(&self) -> Result<ExitStatus> {
         tokio::select! {
             waited = self.engine_wait() => match (waited, &self.process) {
-                (Ok(status), _) => Ok(status),
+                // dockerd before 23 reads the exit code when it answers: 0 if a restart was quicker. The kernel keeps it.
+                (Ok(status), Some(process)) => match process.ended().await? {
+                    ExitStatus::Unknown => Ok(status),
+                    known => Ok(known),
+                },
+                (Ok(status), None) => Ok(status),
                 (Err(error), _) if error.is_not_found() => Ok(ExitStatus::Unknown),
                 (Err(error), Some(process)) if errors::is_lost(&error) => {
                     self.lose(&error);

@@ -1,6 +1,5 @@
 /* Moves the wall clock of one program by the seconds in the file JUMP, which may change while it runs; the monotonic
- * clock is left alone. The program has this library among those that it needs, because its monitor is executed
- * with an empty environment, where LD_PRELOAD would be lost. */
+ * clock is left alone. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>

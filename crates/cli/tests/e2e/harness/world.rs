@@ -266,7 +266,9 @@ impl World {
         let id = self.field(target, "/Id");
         let id = id.as_str().expect("an identifier");
         let file = self.state_directory().join("containers").join(id).join("report.json");
-        serde_json::from_slice(&fs::read(file).expect("a report")).expect("JSON")
+        // Whoever has not asked for the stop may see the program end before the conductor has written it.
+        let report = eventually("there is a report", || fs::read(&file).ok());
+        serde_json::from_slice(&report).expect("JSON")
     }
 
     /// Everything the container has written.
