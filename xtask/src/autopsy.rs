@@ -45,10 +45,10 @@ fn wait_for_dump(directory: &Path) -> Option<String> {
     None
 }
 
-/// Has it waited for minutes, for a lock, in a system call, or for somebody who does not read?
+/// Has it waited for minutes, for a lock or for somebody who does not read?
 fn is_stuck(goroutine: &str) -> bool {
     let head = goroutine.lines().next().unwrap_or_default();
-    head.contains("minutes") && ["semacquire", "syscall", "chan send"].iter().any(|why| head.contains(why))
+    head.contains("minutes") && ["semacquire", "chan send"].iter().any(|why| head.contains(why))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! From words to work: [`usage`] understands the command line as docker would ([`args`]), [`settings`] is what that
 //! means on this machine, and [`commands`] has one file a verb. What is shown goes through [`display`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,9 +38,11 @@ fn main() -> ExitCode {
     if let Some(code) = roles::main(&line) {
         return code;
     }
-    // The demo's program is in this executable, under a link of its own name.
-    if line.first().is_some_and(|name| Path::new(name).file_name() == Some("seed".as_ref())) {
-        return seed::run();
+    // The demo's programs are in this executable, under links of their own names.
+    match line.first().and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str) {
+        Some("seed") => return seed::run(),
+        Some("hello") => return hello::run(),
+        _ => {}
     }
     let program = Program::from_argv0(line.first());
     ExitCode::from(match plugin::answer(program, &line) {

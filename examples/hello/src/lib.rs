@@ -12,9 +12,22 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+/// The whole program: serves on the address in the first argument, else on `127.0.0.1:8000`.
+pub fn run() -> ExitCode {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8000".to_owned());
+    match serve(&address) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "hello: {address}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Serves for ever on this address, such as `127.0.0.1:8000`; says `listening on ADDRESS` when it does.
 pub fn serve(address: &str) -> io::Result<()> {

@@ -42,3 +42,4 @@ mod monitor;
 mod plugin;
 mod restart;
 mod stop;
+mod traffic;

@@ -199,8 +199,10 @@ impl World {
         let mode = mode.split_whitespace();
         match self.kind {
             Kind::Docker | Kind::Podman | Kind::Reference => {
-                let mut docker =
-                    self.docker(&["run", "--detach", "--pull=never", "--net=none", "--name", name]);
+                let mut docker = self.docker(&["run", "--detach", "--pull=never", "--name", name]);
+                if !options.iter().any(|option| option.starts_with("--net=")) {
+                    docker.arg("--net=none");
+                }
                 docker.args(options).arg("gracefully-test/victim").args(mode);
                 docker
             }

@@ -21,6 +21,7 @@
 //! | `ticker` | a numbered line every 10 ms until a stop signal; then `last` and exit 0 |
 //! | `http ADDRESS` | the HTTP server of `examples/hello`: no handler, connections are kept for ever |
 //! | `http-graceful ADDRESS` | the same as a careful author writes it: after SIGTERM it takes nothing new, answers what it has begun, and exits 0 |
+//! | `http-once ADDRESS` | as `http`, but when it is started again it runs and does not listen |
 //! | `stamp FILE` | as `slow 0 0`; its last act is to write CLOCK_MONOTONIC, in nanoseconds, to FILE |
 
 use std::fs;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ["ticker"] => ticker(),
         ["stamp", file] => stamp(&words, file),
         ["http", address] => hello::serve(address).map(|()| 0),
+        ["http-once", address] => serve_once(address),
         ["http-graceful", address] => serve_gracefully(address),
         _ => Err(io::Error::other(format!("unknown mode: {}", words.join(" ")))),
     };
@@ -142,6 +144,14 @@ fn serve_gracefully(address: &str) -> io::Result<u8> {
         pause(Duration::from_millis(1));
     }
     Ok(0)
+}
+
+/// It remembers that it has run in a file beside itself.
+fn serve_once(address: &str) -> io::Result<u8> {
+    match fs::File::create_new(std::env::current_exe()?.with_extension("ran")) {
+        Ok(_) => hello::serve(address).map(|()| 0),
+        Err(_) => wait_for_ever(),
+    }
 }
 
 fn start_child(words: &[&str]) -> io::Result<Child> {
