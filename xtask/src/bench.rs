@@ -5,6 +5,7 @@
 //! says nothing that was not measured in this run.
 
 mod conmon;
+mod restart;
 mod sample;
 mod table;
 mod workbench;
@@ -22,19 +23,28 @@ use self::workbench::Workbench;
 use crate::artifacts::root;
 use crate::command;
 
-/// Measures; prints the table and, with `--write`, makes BENCHMARKS.md of it.
+/// Measures; prints the tables and, with `--write`, makes BENCHMARKS.md of them. `restart`: only that table.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let (mut quick, mut write) = (false, false);
+    let (mut quick, mut write, mut only_restart) = (false, false, false);
     for arg in args {
         match arg.as_str() {
             "--quick" => quick = true,
             "--write" => write = true,
-            other => bail!("unknown option {other}: --quick or --write"),
+            "restart" => only_restart = true,
+            other => bail!("unknown word {other}: restart, --quick or --write"),
         }
+    }
+    if write && only_restart {
+        bail!("BENCHMARKS.md has all tables: leave out \"restart\" or --write");
     }
     let bench = Workbench::set_up()?;
     let n = if quick { 5 } else { 30 };
     let many = if quick { 1 } else { 5 };
+    let restarts = if quick { 2 } else { 20 };
+    if only_restart {
+        print!("{}", restart::measure(&bench, restarts)?.section()?);
+        return Ok(());
+    }
 
     let mut rows = Vec::new();
     for (what, measure) in [
@@ -53,7 +63,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     eprintln!("bench: memory ({n} times)");
     rows.extend(memory(&bench, n)?);
 
-    let text = table::page(&rows, &bench.versions()?)?;
+    let restarts = restart::measure(&bench, restarts)?;
+    let text = table::page(&rows, &restarts.section()?, &bench.versions()?)?;
     print!("{text}");
     if write {
         fs::write(root().join("BENCHMARKS.md"), text)?;

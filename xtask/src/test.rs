@@ -126,7 +126,8 @@ fn run_tests(
         test.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]).args(filters);
         return libtest(test.envs(environment.iter().cloned()), interruption);
     }
-    let results = artifacts::target_dir()?.join("nextest/xtask/junit.xml");
+    // Below the workspace, wherever cargo's own target directory is.
+    let results = root().join("target/nextest/xtask/junit.xml");
     let _ = fs::remove_file(&results);
     let mut nextest = cargo();
     nextest

@@ -85,6 +85,7 @@ async fn listen(
         match news {
             // A stop that is over does not listen any more.
             News::Stop { budget, then } => drop(orders.send(drive::Order::Stop { budget, then })),
+            News::Abort => drop(orders.send(drive::Order::Abort)),
             News::Ended { exit, findings } => known.send_modify(|known| {
                 (known.main, known.ended, known.findings) = (None, Some(Ok(exit)), findings);
             }),

@@ -33,7 +33,7 @@ pub(crate) struct Clients {
     next: Client,
 }
 
-/// One question, then answers until the last one is sent or nobody listens.
+/// One question, which may be taken back, then answers until the last one is sent or nobody listens.
 #[derive(Debug)]
 struct Conversation {
     client: Client,
@@ -103,33 +103,41 @@ impl Clients {
     }
 
     /// Sends and reads what is possible now. Says what was asked.
-    pub(crate) fn serve(&mut self, client: Client) -> Option<Ask> {
-        let place = self.conversations.iter().position(|conversation| conversation.client == client)?;
+    pub(crate) fn serve(&mut self, client: Client) -> Vec<Ask> {
+        let Some(place) = self.place_of(client) else { return Vec::new() };
         let asked = self.conversations[place].serve();
+        self.end_if_over(place);
+        asked
+    }
+
+    fn place_of(&self, client: Client) -> Option<usize> {
+        self.conversations.iter().position(|conversation| conversation.client == client)
+    }
+
+    fn end_if_over(&mut self, place: usize) {
         if self.conversations[place].over {
             self.conversations.swap_remove(place);
         }
-        asked
     }
 
     /// What was asked by those who have just connected.
     pub(crate) fn last_asks(&mut self) -> Vec<(Client, Ask)> {
         let clients: Vec<Client> =
             self.conversations.iter().map(|conversation| conversation.client).collect();
-        clients.into_iter().filter_map(|client| Some((client, self.serve(client)?))).collect()
+        let asks = |client| self.serve(client).into_iter().map(move |ask| (client, ask));
+        clients.into_iter().flat_map(asks).collect()
     }
 
     /// Nobody may be there any more to hear it.
     pub(crate) fn answer(&mut self, client: Client, answer: &Answer) {
-        let mut conversations = self.conversations.iter_mut();
-        let Some(conversation) = conversations.find(|conversation| conversation.client == client) else {
-            return;
-        };
+        let Some(place) = self.place_of(client) else { return };
+        let conversation = &mut self.conversations[place];
         if !conversation.last {
             conversation.unsent.extend(line(answer));
             conversation.last = !matches!(answer, Answer::Progress(_));
         }
-        self.serve(client);
+        conversation.send();
+        self.end_if_over(place);
     }
 
     /// Ends the conversations with those who have no answer coming.
@@ -143,12 +151,9 @@ impl Clients {
 }
 
 impl Conversation {
-    fn serve(&mut self) -> Option<Ask> {
+    fn serve(&mut self) -> Vec<Ask> {
         self.send();
-        let asked = self.read();
-        // Who asks nothing of ours, or says more than one question, is not one of ours, or is gone.
-        self.over |= self.lines.overflow() || self.last && self.unsent.is_empty();
-        asked
+        self.read()
     }
 
     fn send(&mut self) {
@@ -163,22 +168,33 @@ impl Conversation {
                 }
             }
         }
+        self.over |= self.last;
     }
 
-    fn read(&mut self) -> Option<Ask> {
+    fn read(&mut self) -> Vec<Ask> {
         match read(&self.socket, spare_capacity(self.lines.room())) {
             Ok(0) => self.over = true,
-            Ok(_) if self.asked => self.over = true,
-            Ok(_) => {
-                let line = self.lines.pop()?;
-                self.asked = true;
-                let ask = value(&line);
-                self.over |= ask.is_none();
-                return ask;
-            }
+            Ok(_) => return self.understand(),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => self.over = true,
         }
-        None
+        Vec::new()
+    }
+
+    /// Who says anything but one question, and that it is taken back, is not one of ours.
+    fn understand(&mut self) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        while let Some(line) = self.lines.pop() {
+            match value(&line) {
+                Some(Ask::Abort) if self.asked => asks.push(Ask::Abort),
+                Some(ask) if !self.asked => {
+                    self.asked = true;
+                    asks.push(ask);
+                }
+                Some(_) | None => self.over = true,
+            }
+        }
+        self.over |= self.lines.overflow();
+        asks
     }
 }

@@ -7,7 +7,8 @@
 //! starter ◄──Launched── monitor
 //! ```
 //!
-//! A client asks one thing and reads until the answer; a stop is told in [`Answer::Progress`] first. Only the owner
+//! A client asks one thing and reads until the answer; a stop is told in [`Answer::Progress`] first, and whoever has asked
+//! for it may take that back. Only the owner
 //! and root can reach the socket (mode 0700 above it), and the monitor checks that again (`SO_PEERCRED`, unix(7)).
 //!
 //! Progress and report are the conductor's words for the client. The monitor hands them on as they are.
@@ -41,6 +42,9 @@ pub enum Ask {
     Signal(Signal),
     /// Answer when the container is not running any more.
     Wait,
+    /// After [`Stop`](Self::Stop), by the same client: leave the program alone, if nobody else has asked for the stop and
+    /// the signal has not been sent. Otherwise nothing changes. The answer is the report in any case.
+    Abort,
 }
 
 /// What the monitor answers. All but [`Progress`](Self::Progress) end the conversation.
@@ -109,6 +113,8 @@ pub enum News {
         /// Whether it wants the program started again.
         then: Then,
     },
+    /// Leave the program alone, if the stop signal has not been ordered yet.
+    Abort,
     /// The main process has ended, and everything in the container with it.
     Ended {
         /// How.

@@ -11,6 +11,7 @@
 //! 2. Whatever becomes of conductors, a stop with a budget ends: not later than if nobody had conducted it.
 //! 3. Every stop has exactly one report, and everybody who asked for it gets that one.
 //! 4. The program is never started while it runs, and at most once by a stop.
+//! 5. A stop is aborted only by the one who alone has asked for it, and only before the stop signal.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -294,7 +295,7 @@ impl Supervisor {
             Program::Up(since) => {
                 let run = now.monotonic.saturating_sub(since);
                 self.program = Program::Down;
-                if let Some(stop) = self.stop.take_if(|stop| !stop.has_restarted()) {
+                if let Some(stop) = self.stop.take_if(|stop| !stop.has_restarted() && !stop.is_aborted()) {
                     // Whoever conducts it decides what comes next.
                     self.ended(now, status, Status::Exited);
                     self.tell_stop_of_exit(now, stop, status, lost);
@@ -370,6 +371,7 @@ impl Supervisor {
             Ask::Signal(_) if launching => self.deferred.push((client, ask)),
             Ask::Stop(request) => self.on_stop(now, request, client),
             Ask::Signal(signal) => self.on_signal(signal, client),
+            Ask::Abort => self.on_abort(now, client),
             Ask::Wait => self.waiting.extend(client.map(|client| (client, Awaited::Exit))),
         }
     }
@@ -378,6 +380,7 @@ impl Supervisor {
         if matches!(self.program, Program::Gone) {
             return self.answer(client, Answer::NotRunning);
         }
+        let purpose = self.stopped_on_purpose;
         if request.then == Then::Stay {
             self.stopped_on_purpose = true;
         }
@@ -391,7 +394,7 @@ impl Supervisor {
             // There is nobody to signal; whoever conducts it is told.
             self.forgo_restart();
         }
-        self.begin_stop(now, request, client);
+        self.begin_stop(now, request, client, purpose);
     }
 
     fn on_signal(&mut self, signal: Signal, client: Option<Client>) {

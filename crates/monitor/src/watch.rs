@@ -194,7 +194,7 @@ impl Watch {
             Ready::Listener => self.clients.accept(),
             Ready::Client(client) => {
                 let asked = self.clients.serve(client);
-                self.events.extend(asked.map(|ask| Event::Asked(Some(client), ask)));
+                self.events.extend(asked.into_iter().map(|ask| Event::Asked(Some(client), ask)));
             }
             Ready::Output(stream) => {
                 // It may have ended just before.

@@ -5,6 +5,7 @@
 //! through links of their names, so the demo needs nothing but the machine. Everything happens in a directory of its own,
 //! on the embedded engine, and is gone afterwards.
 
+use std::future::pending;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -105,7 +106,7 @@ impl Stage {
         let mut line = settings.console.watch(name);
         match self.engine.conductor(container).await? {
             Conductor::Monitor(monitor) => {
-                Ok(monitor.stop(&request, &mut |progress| line.show(&progress)).await?)
+                Ok(monitor.stop(&request, pending(), &mut |progress| line.show(&progress)).await?)
             }
             Conductor::Caller(_) => anyhow::bail!("the monitor of {name} is gone"),
         }

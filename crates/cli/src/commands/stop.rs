@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,7 +185,7 @@ struct Going<'a> {
     failed: Cell<bool>,
 }
 
-/// The way to one stop that we walk ourselves.
+/// The way to one stop.
 struct Orders {
     to: mpsc::UnboundedSender<drive::Order>,
     /// Has the stop signal been sent? Then it is too late for an abort.
@@ -255,22 +256,28 @@ async fn conduct(going: &Going<'_>, name: &str, found: &Found) -> gracefully_eng
 async fn end(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine::Result<Report> {
     let conductor = found.engine.conductor(&found.container).await?;
     let mut line = going.settings.console.watch(name);
+    let (to, mut orders) = mpsc::unbounded_channel();
+    let signalled = Arc::new(AtomicBool::new(false));
+    going.orders.borrow_mut().push(Orders { to, signalled: signalled.clone() });
+    let mut onlooker = |progress: Progress| {
+        if matches!(progress, Progress::Began(phase) if phase >= Phase::Terminate) {
+            signalled.store(true, Ordering::Relaxed);
+        }
+        line.show(&progress);
+    };
     match conductor {
         Conductor::Monitor(control) => {
-            control.stop(&going.request, &mut |progress| line.show(&progress)).await
+            let abort = async {
+                // This command gives no other order.
+                if orders.recv().await.is_none() {
+                    pending::<()>().await;
+                }
+            };
+            control.stop(&going.request, abort, &mut onlooker).await
         }
         Conductor::Caller(instance) => {
-            let (to, mut orders) = mpsc::unbounded_channel();
-            let signalled = Arc::new(AtomicBool::new(false));
-            going.orders.borrow_mut().push(Orders { to, signalled: signalled.clone() });
             let (target, plan) = (target(found), plan(going.request, found));
             let stop = drive::Stop { target, plan, requested: Requested::now() };
-            let mut onlooker = |progress: Progress| {
-                if matches!(progress, Progress::Began(phase) if phase >= Phase::Terminate) {
-                    signalled.store(true, Ordering::Relaxed);
-                }
-                line.show(&progress);
-            };
             Ok(drive::walk(&*instance, stop, &mut orders, &mut onlooker).await)
         }
     }

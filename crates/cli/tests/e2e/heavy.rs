@@ -26,9 +26,10 @@ fn fifty_at_once(world: &World) {
     let targets: Vec<Target> = (0..50).map(|_| world.start("slow 0 0")).collect();
     let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
     let lines: String = targets.iter().map(Target::line).collect();
-    world.run(&[&["stop"], &names[..]].concat()).is(0, &lines);
+    let outcome = world.run(&[&["stop"], &names[..]].concat());
+    outcome.is(0, &lines);
     for target in &targets {
-        assert_eq!(world.exit_code(target), 0);
+        assert_eq!(world.exit_code(target), 0, "{target:?}: {outcome:#?}");
     }
 }
 

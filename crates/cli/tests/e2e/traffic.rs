@@ -24,7 +24,7 @@ behaviours! {
     "A" new_connections_may_be_served_while_a_stop_drains [docker local process];
     "A" stream_is_cut_at_the_cap_and_reported [docker local process];
     "A" half_a_request_does_not_hold_a_stop_for_ever [docker local process];
-    "A" interrupted_drain_leaves_the_program_serving [docker process];
+    "A" interrupted_drain_leaves_the_program_serving [docker local process];
     "A" killed_in_the_drain_the_program_goes_on_serving [docker process];
     "A" program_that_ends_by_itself_ends_the_drain [docker local process];
     "A" restarted_program_that_does_not_listen_is_a_failure [docker local];

@@ -1,5 +1,6 @@
 //! The client's side of a connection to a monitor.
 
+use std::future::pending;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -13,7 +14,7 @@ use gracefully_monitor::protocol::{Answer, Ask};
 use rustix::fs::{Mode, OFlags, open};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use tokio::io::BufReader;
+use tokio::io::{AsyncBufRead, BufReader, split};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -53,25 +54,41 @@ impl Control {
     }
 
     /// Has the monitor stop, or restart, the container, and returns its report. The monitor goes on if the caller dies.
+    /// When `abort` is ready the program is left alone, if it is not too late and nobody else has asked.
     ///
     /// Fails with [`Error::NotRunning`] if the container had ended before the request arrived, with [`Error::System`] if
     /// the monitor was killed meanwhile, with [`Error::Timeout`] if it hangs.
     pub async fn stop(
         mut self,
         request: &Request,
+        abort: impl Future<Output = ()>,
         onlooker: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Report> {
         self.ask(&Ask::Stop(*request)).await;
-        // How long it takes is the container's affair; but that it has begun is said at once.
-        let mut answer = within(PATIENCE, self.answer()).await?;
-        loop {
-            match answer {
-                Some(Answer::Progress(progress)) => onlooker(understand(&progress)?),
-                Some(Answer::Report(report)) => return understand(&report),
-                Some(other) => return Err(misunderstood(&other)),
-                None => return Err(self.engine.monitor_lost(&self.id).await),
+        let (from, mut to) = split(&mut self.stream);
+        let mut from = BufReader::with_capacity(4096, from);
+        let (engine, id) = (&self.engine, &self.id);
+        let listen = async {
+            // How long it takes is the container's affair; but that it has begun is said at once.
+            let mut answer = within(PATIENCE, read_answer(&mut from, id)).await?;
+            loop {
+                match answer {
+                    Some(Answer::Progress(progress)) => onlooker(understand(&progress)?),
+                    Some(Answer::Report(report)) => return understand(&report),
+                    Some(other) => return Err(misunderstood(&other)),
+                    None => return Err(engine.monitor_lost(id).await),
+                }
+                answer = read_answer(&mut from, id).await?;
             }
-            answer = self.answer().await?;
+        };
+        let take_back = async {
+            abort.await;
+            let _ = lines::write(&mut to, &Ask::Abort).await;
+            pending::<()>().await;
+        };
+        tokio::select! {
+            report = listen => report,
+            () = take_back => unreachable!("it is pending for ever"),
         }
     }
 
@@ -102,17 +119,18 @@ impl Control {
     }
 
     async fn answer(&mut self) -> Result<Option<Answer>> {
-        match lines::read(&mut self.stream).await {
-            Some(Answer::NotRunning) => Err(self.not_running()),
-            Some(Answer::Failed(why)) => {
-                Err(Error::System { what: "the monitor's work".to_owned(), source: io::Error::other(why) })
-            }
-            answered => Ok(answered),
-        }
+        read_answer(&mut self.stream, &self.id).await
     }
+}
 
-    fn not_running(&self) -> Error {
-        Error::NotRunning { id: self.id.clone() }
+/// What the monitor of this container says next; `None`: nothing any more.
+async fn read_answer(from: &mut (impl AsyncBufRead + Unpin), id: &str) -> Result<Option<Answer>> {
+    match lines::read(from).await {
+        Some(Answer::NotRunning) => Err(Error::NotRunning { id: id.to_owned() }),
+        Some(Answer::Failed(why)) => {
+            Err(Error::System { what: "the monitor's work".to_owned(), source: io::Error::other(why) })
+        }
+        answered => Ok(answered),
     }
 }
 

@@ -7,6 +7,9 @@
 //!   budget; after [`CONDUCTORS`] of them the supervisor walks the stop by itself,
 //! * after that, the supervisor walks the rest by itself: SIGKILL at the deadline, the start if it was a restart.
 //!
+//! A stop that was taken back before the signal is walked to its end, too: a conductor puts right what it has done to the
+//! connections; if it is lost, the kernel has.
+//!
 //! Walking by itself means the same [`Sequence`], with a plan that has nothing in it but the signal. It is told again
 //! what has happened since the request, each with its time, and then it is where this stop is; what it asks for and
 //! was done before is not done again.
@@ -21,7 +24,7 @@ use gracefully_core::diagnosis::{Code, Finding};
 use gracefully_core::event::{self, ExitStatus};
 use gracefully_core::plan::{GIVE_UP, Plan, Work};
 use gracefully_core::policy::{Care, Policy, Request, Then, Timeout};
-use gracefully_core::report::{Report, Target};
+use gracefully_core::report::{Conclusion, Reason, Report, Target, Verdict};
 use gracefully_core::sequence::Sequence;
 use gracefully_core::signal::Signal;
 use serde_json::value::RawValue;
@@ -58,6 +61,12 @@ pub(super) struct Stop {
     /// The order to start the program again was given.
     restarted: bool,
     findings: Vec<Finding>,
+    /// How often it was asked for.
+    requests: u32,
+    /// It was taken back.
+    aborted: bool,
+    /// Whether the program was to stay down before this stop.
+    stopped_on_purpose: bool,
     listeners: Vec<Client>,
     /// For those who join later.
     told: Vec<Box<RawValue>>,
@@ -72,6 +81,7 @@ enum Walker {
 impl Stop {
     /// Who listens from now on hears what was told before.
     pub(super) fn listen(&mut self, client: Option<Client>) -> Vec<Box<RawValue>> {
+        self.requests += 1;
         self.listeners.extend(client);
         if client.is_some() { self.told.clone() } else { Vec::new() }
     }
@@ -104,6 +114,11 @@ impl Stop {
         self.restarted
     }
 
+    /// Was it taken back before the signal?
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted
+    }
+
     fn since_request(&self, now: Now) -> Duration {
         now.monotonic.saturating_sub(self.requested.monotonic)
     }
@@ -128,7 +143,13 @@ impl Stop {
 // === with a conductor ===
 
 impl Supervisor {
-    pub(super) fn begin_stop(&mut self, now: Now, request: Request, client: Option<Client>) {
+    pub(super) fn begin_stop(
+        &mut self,
+        now: Now,
+        request: Request,
+        client: Option<Client>,
+        stopped_on_purpose: bool,
+    ) {
         let policy = Policy::resolve(&request, &self.record.settings());
         let mut stop = Stop {
             requested: now,
@@ -144,6 +165,9 @@ impl Supervisor {
             ended: None,
             restarted: false,
             findings: Vec::new(),
+            requests: 1,
+            aborted: false,
+            stopped_on_purpose,
             listeners: client.into_iter().collect(),
             told: Vec::new(),
         };
@@ -186,8 +210,8 @@ impl Supervisor {
             }
             event::Event::Started(Ok(())) => Some(News::Started(self.main())),
             event::Event::Started(Err(why)) => Some(News::NotStarted(why.clone())),
-            event::Event::Aborted
-            | event::Event::Deregistered(_)
+            event::Event::Aborted => Some(News::Abort),
+            event::Event::Deregistered(_)
             | event::Event::ConnectionsObserved(_)
             | event::Event::ConnectionsHidden
             | event::Event::AllExited
@@ -207,6 +231,20 @@ impl Supervisor {
             stop.policy.then = Then::Stay;
         }
         self.advance(now, stop, event::Event::StopRequested { budget: request.timeout, then: request.then });
+    }
+
+    /// Whoever has asked for the stop takes it back.
+    pub(super) fn on_abort(&mut self, now: Now, client: Option<Client>) {
+        let Some(mut stop) = self.stop.take() else { return };
+        let alone = stop.requests == 1 && client.is_some_and(|client| stop.listeners == [client]);
+        let conducted = matches!(stop.walker, Walker::Conductor);
+        if alone && conducted && self.is_up() && !stop.signalled && !stop.aborted {
+            stop.aborted = true;
+            self.stopped_on_purpose = stop.stopped_on_purpose;
+            self.advance(now, stop, event::Event::Aborted);
+        } else {
+            self.stop = Some(stop);
+        }
     }
 
     pub(super) fn tell_stop_of_exit(
@@ -270,6 +308,12 @@ impl Supervisor {
                 let at =
                     kill_after_ms.map(|after| now.monotonic.saturating_add(Duration::from_millis(after)));
                 stop.kill_at = stop.kill_at.into_iter().chain(at).min();
+                if stop.aborted && self.is_up() {
+                    // It was ordered before the conductor heard of the abort: that comes too late.
+                    stop.aborted = false;
+                    stop.history.retain(|(_, event)| *event != event::Event::Aborted);
+                    self.stopped_on_purpose |= stop.policy.then == Then::Stay;
+                }
                 self.terminate(&mut stop);
             }
             Order::Kill => self.kill(&mut stop),
@@ -292,7 +336,7 @@ impl Supervisor {
             return;
         }
         stop.lost += 1;
-        if stop.signalled || stop.lost >= CONDUCTORS {
+        if stop.signalled || stop.aborted || stop.lost >= CONDUCTORS {
             return self.walk_alone(now, stop);
         }
         // The next one tells it again.
@@ -328,6 +372,12 @@ impl Supervisor {
 
 impl Supervisor {
     fn walk_alone(&mut self, now: Now, mut stop: Stop) {
+        if stop.aborted {
+            let took = stop.since_request(now);
+            let (verdict, reason) = (Verdict::Failed, Reason::Aborted);
+            let conclusion = Conclusion { verdict, reason, exit: None, took, steps: Vec::new() };
+            return self.report(stop, conclusion);
+        }
         let message = match stop.lost {
             1 => String::from(
                 "The conductor of this stop was lost; the monitor ended it with the signal alone.",
@@ -366,10 +416,7 @@ impl Supervisor {
                 event::Action::Start => self.start_again(now, &mut stop),
                 event::Action::Done => {
                     let conclusion = sequence.conclusion().expect("the sequence is done");
-                    let requested_at = stop.requested.wall.to_millis();
-                    let findings = core::mem::take(&mut stop.findings);
-                    let report = Report::new(self.target(), requested_at, &stop.policy, conclusion, findings);
-                    self.conclude(stop, raw(&report));
+                    self.report(stop, conclusion);
                     return None;
                 }
                 event::Action::Deregister
@@ -382,6 +429,16 @@ impl Supervisor {
             }
         }
         Some(stop)
+    }
+}
+
+impl Supervisor {
+    /// Concludes it with a report of our own.
+    fn report(&mut self, mut stop: Stop, conclusion: Conclusion) {
+        let requested_at = stop.requested.wall.to_millis();
+        let findings = core::mem::take(&mut stop.findings);
+        let report = Report::new(self.target(), requested_at, &stop.policy, conclusion, findings);
+        self.conclude(stop, raw(&report));
     }
 }
 

@@ -270,6 +270,54 @@ fn a_stop_between_two_runs_has_nobody_to_signal() {
     assert_eq!(desk.tell(21, reported()), ["report \"its report\"", "leave"]);
 }
 
+// === a stop that is taken back ===
+
+#[test]
+fn who_alone_has_asked_may_take_it_back_before_the_signal() {
+    let mut desk = Desk::with(Restart::Always);
+    desk.tell(0, Event::Asked(Some(1), stop(None, Then::Stay)));
+    assert_eq!(desk.tell(1, Event::Asked(Some(2), Ask::Abort)), NOTHING, "that is somebody else");
+    assert_eq!(desk.tell(2, Event::Asked(Some(1), Ask::Abort)), ["tell Abort"]);
+    assert_eq!(desk.tell(3, Event::Asked(Some(1), Ask::Abort)), NOTHING);
+    assert_eq!(desk.tell(4, reported()), ["report \"its report\"", "answer 1 report"]);
+    assert_eq!(desk.deadline(), None);
+    // As if it had never been asked.
+    assert_eq!(desk.tell(1_000, exited(1)), ["save"]);
+    assert_eq!(desk.supervisor.record().status, Status::Restarting);
+}
+
+#[test]
+fn a_stop_that_is_taken_back_and_loses_its_conductor_has_a_report() {
+    let mut desk = Desk::with(Restart::No);
+    desk.tell(0, Event::Asked(Some(1), stop(None, Then::Stay)));
+    desk.tell(1, Event::Asked(Some(1), Ask::Abort));
+    assert_eq!(desk.tell(2, Event::ConductorLost), ["report failed Aborted", "answer 1 report"]);
+    assert_eq!(desk.deadline(), None, "nobody is killed");
+}
+
+#[test]
+fn what_others_want_too_goes_on() {
+    let mut desk = Desk::with(Restart::No);
+    desk.tell(0, Event::Asked(Some(1), stop(None, Then::Stay)));
+    desk.tell(1, Event::Asked(Some(2), stop(None, Then::Stay)));
+    assert_eq!(desk.tell(2, Event::Asked(Some(1), Ask::Abort)), NOTHING);
+    assert_eq!(desk.tell(2, Event::Asked(Some(2), Ask::Abort)), NOTHING, "the first wish stands");
+    assert_eq!(desk.tell(3, terminate(9_000)), ["terminate SIGTERM"]);
+}
+
+#[test]
+fn after_the_signal_it_is_too_late_to_take_it_back() {
+    let mut desk = Desk::with(Restart::No);
+    desk.tell(0, Event::Asked(Some(1), stop(Some(1), Then::Stay)));
+    // The conductor orders the signal before it hears of it.
+    assert_eq!(desk.tell(1, Event::Asked(Some(1), Ask::Abort)), ["tell Abort"]);
+    assert_eq!(desk.tell(2, terminate(998)), ["terminate SIGTERM"]);
+    assert_eq!(desk.tell(3, Event::Asked(Some(1), Ask::Abort)), NOTHING);
+    assert_eq!(desk.tell(4, Event::ConductorLost), NOTHING);
+    assert_eq!(desk.tell(1_000, Event::Timer), ["send SIGKILL None"]);
+    assert_eq!(desk.tell(1_001, killed()), ["save", "report forced Killed", "leave"]);
+}
+
 // === a stop whose conductor is lost ===
 
 #[test]
@@ -413,6 +461,9 @@ impl World {
             let then = if self.asked == 0 { Then::Start } else { Then::Stay };
             events.push(("stop", Some(Event::Asked(Some(self.asked), stop(Some(2), then)))));
         }
+        if self.asked > 0 {
+            events.push(("abort", Some(Event::Asked(Some(0), Ask::Abort))));
+        }
         if self.conducted {
             events.push(("lost", Some(Event::ConductorLost)));
             events.push(("terminate", Some(terminate(1_000))));
@@ -420,7 +471,8 @@ impl World {
             if !self.up && !self.launching {
                 events.push(("start", Some(Event::Ordered(Order::Start))));
             }
-            if !self.up || self.launches > 0 {
+            let aborted = self.desk.supervisor.stop.as_ref().is_some_and(Stop::is_aborted);
+            if !self.up || self.launches > 0 || aborted {
                 events.push(("report", Some(reported())));
             }
         }
@@ -472,6 +524,8 @@ impl World {
         match action {
             Action::Terminate(_) => {
                 assert!(self.up, "{:?}", self.path);
+                let taken_back = self.desk.supervisor.stop.as_ref().is_some_and(Stop::is_aborted);
+                assert!(!taken_back, "{:?}", self.path);
                 self.signals += 1;
             }
             Action::Send(Signal::KILL, None) => {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use gracefully_core::diagnosis::START_UP_ALLOWANCE;
 use gracefully_core::policy::{Care, Request, Then};
 use gracefully_core::report::Report;
 use gracefully_load::{Load, Tally};
@@ -18,8 +19,11 @@ const CLIENTS: usize = 16;
 /// What they ask for: an answer that takes 50 ms.
 const PATH: &str = "/sleep/50";
 
-/// How long they ask before the restart and after it.
-const AROUND: Duration = Duration::from_secs(1);
+/// How long they ask before the restart: until the server is old enough that it is known to have no handler.
+const BEFORE: Duration = START_UP_ALLOWANCE.saturating_add(Duration::from_millis(500));
+
+/// How long they go on after it.
+const AFTER: Duration = Duration::from_secs(1);
 
 pub(super) async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<()> {
     let console = &settings.console;
@@ -66,10 +70,10 @@ async fn restart(
     let command = vec![word(&stage.program("hello")), to.to_string()];
     let container = stage.run(name, command, "listening on").await?;
     let clients = Load { path: PATH.to_owned(), ..Load::new(to, CLIENTS) }.start();
-    tokio::time::sleep(AROUND).await;
+    tokio::time::sleep(BEFORE).await;
     let request = Request { then: Then::Start, care, ..Request::default() };
     let report = stage.stop(settings, name, &container, request).await;
-    tokio::time::sleep(AROUND).await;
+    tokio::time::sleep(AFTER).await;
     // Every client ends with the answer that it waits for, also when the restart has failed.
     let tally = tokio::task::spawn_blocking(|| clients.stop()).await.context("a client has panicked")?;
     Ok((report?, tally))
