@@ -38,9 +38,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         bail!("BENCHMARKS.md has all tables: leave out \"restart\" or --write");
     }
     let bench = Workbench::set_up()?;
-    let n = if quick { 5 } else { 30 };
+    let n = if quick { 10 } else { 30 };
     let many = if quick { 1 } else { 5 };
-    let restarts = if quick { 2 } else { 20 };
+    let restarts = if quick { 5 } else { 20 };
     if only_restart {
         print!("{}", restart::measure(&bench, restarts)?.section()?);
         return Ok(());

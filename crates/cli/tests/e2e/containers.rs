@@ -379,13 +379,20 @@ fn inspect_of_what_ran_out_of_memory(world: &World) {
     if limits != "true true\n" {
         skip_test!("this kernel does not limit a container's memory");
     }
-    let target = world.start_unready(&["--memory", "32m", "--memory-swap", "32m"], "eat 256");
+    let eat = |mebibytes: u32| {
+        let limit = ["--memory", "32m", "--memory-swap", "32m"];
+        let target = world.start_with(&limit, &format!("eat {mebibytes}"));
+        // Not before containerd listens for what happens in its cgroup, as it does when `run` returns.
+        world.run(&["kill", "-s", "USR1", &target.name]).is(0, &target.line());
+        target
+    };
+    let target = eat(256);
     assert_eq!(world.exit_code(&target), 137);
     // dockerd hears of it by another way than of the exit.
     eventually("it is said why", || (world.field(&target, "/State/OOMKilled") == true).then_some(()));
     world.run(&["inspect", "-f", "{{.State.OOMKilled}}", &target.name]).is(0, "true\n");
     world.run(&["stop", &target.name]).is(0, &target.line());
-    let control = world.start_unready(&["--memory", "32m", "--memory-swap", "32m"], "eat 1");
+    let control = eat(1);
     assert_eq!((world.exit_code(&control), world.field(&control, "/State/OOMKilled")), (0, false.into()));
 }
 

@@ -35,6 +35,9 @@ const WATCH_AFTER_ORDER: Duration = Duration::from_secs(1);
 /// How long the engine may be late with its own SIGKILL before we look whether it is still there.
 const KILL_LATE: Duration = Duration::from_secs(1);
 
+/// How long a daemon that is late may take to say that it is alive: it may be busy with fifty other stops.
+const ALIVE_WITHIN: Duration = Duration::from_secs(5);
+
 /// How much earlier than the engine our clock may say that its time is up.
 const CLOCK_SLACK: Duration = Duration::from_millis(100);
 
@@ -218,7 +221,7 @@ impl DockerInstance {
         }
         // Its default may be longer than docker's usual one. A daemon that answers also kills.
         daemon_decides
-            && timeout(KILL_LATE, self.client.order(Call::get("/_ping"), None))
+            && timeout(ALIVE_WITHIN, self.client.order(Call::get("/_ping"), None))
                 .await
                 .is_ok_and(|it| it.is_ok())
     }

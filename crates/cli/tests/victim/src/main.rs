@@ -13,7 +13,7 @@
 //! | `exit CODE` | exits at once |
 //! | `crash SECONDS CODE` | exits by itself after SECONDS |
 //! | `abort` | abort(3): SIGABRT; as PID 1, where that is discarded, the fault that follows: SIGSEGV |
-//! | `eat MEBIBYTES` | takes that much memory; if it is still there then, exits 0 |
+//! | `eat MEBIBYTES` | after a stop signal takes that much memory; if it is still there then, exits 0 |
 //! | `sigstop` | with handlers, stops itself with SIGSTOP (not as PID 1: that is immune to its own) |
 //! | `streams` | one line on each of stdout and stderr, then exits 3 |
 //! | `line BYTES` | one line of BYTES × `x`, then waits as `slow 0 0` |
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         ["crash", seconds, code] => started(&words)
             .map(|()| pause(Duration::from_secs(number(seconds).into())))
             .map(|()| number(code)),
-        ["eat", mebibytes] => Ok(eat(mebibytes.parse().unwrap_or(0))),
+        ["eat", mebibytes] => eat(&words, mebibytes.parse().unwrap_or(0)),
         ["abort"] => std::process::abort(),
         ["sigstop"] => stop_myself(),
         ["streams"] => streams(),
@@ -158,14 +158,17 @@ fn start_child(words: &[&str]) -> io::Result<Child> {
     Command::new(std::env::current_exe()?).args(words).spawn()
 }
 
-fn eat(mebibytes: usize) -> u8 {
+fn eat(words: &[&str], mebibytes: usize) -> io::Result<u8> {
+    let mut signals = Signals::new(STOP_SIGNALS)?;
+    started(words)?;
+    signals.forever().next();
     let mut eaten = Vec::new();
     for n in 0..mebibytes {
         // Not zero: pages of zeros are not there until they are written to.
         eaten.push(vec![1_u8; 1 << 20]);
         std::hint::black_box(&eaten[n]);
     }
-    0
+    Ok(0)
 }
 
 fn stop_myself() -> io::Result<u8> {
