@@ -7,6 +7,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ const LET_GO_WITHIN: Duration = Duration::from_secs(2);
 pub struct Drain {
     commands: Sender<Command>,
     wake: Arc<OwnedFd>,
+    /// Everything is let go.
+    done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -84,18 +87,20 @@ impl Drain {
         let wake = Arc::new(wake.map_err(Limit::system)?);
         let (began, has_begun) = mpsc::channel();
         let woken = Arc::clone(&wake);
+        let done = Arc::new(AtomicBool::new(false));
+        let is_done = Arc::clone(&done);
         let thread = std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
             match Agent::new(target, Box::new(tell)) {
                 Ok(agent) => {
                     let _ = began.send(Ok(()));
-                    agent.run(&received, &woken);
+                    agent.run(&received, &woken, &is_done);
                 }
                 Err(limit) => drop(began.send(Err(limit))),
             }
         });
         let thread = thread.map_err(|_| Limit::system(Errno::AGAIN))?;
         has_begun.recv().unwrap_or(Err(Limit::system(Errno::CANCELED)))?;
-        Ok(Self { commands, wake, thread: Some(thread) })
+        Ok(Self { commands, wake, done, thread: Some(thread) })
     }
 
     /// From now on tell [`Notice::Looked`].
@@ -145,6 +150,10 @@ impl Drain {
 impl Drop for Drain {
     fn drop(&mut self) {
         self.command(Command::Finish);
+        if self.done.load(Ordering::Acquire) {
+            // It only closes its sockets, for which the kernel takes 15 ms each. Nobody has to wait for that.
+            return;
+        }
         if let Some(thread) = self.thread.take() {
             // A panic has been printed.
             let _ = thread.join();
@@ -203,12 +212,12 @@ impl Agent {
         })
     }
 
-    fn run(mut self, commands: &Receiver<Command>, wake: &OwnedFd) {
+    fn run(mut self, commands: &Receiver<Command>, wake: &OwnedFd, done: &AtomicBool) {
         loop {
             self.sleep(wake);
             loop {
                 match commands.try_recv() {
-                    Ok(Command::Finish) | Err(TryRecvError::Disconnected) => return self.finish(),
+                    Ok(Command::Finish) | Err(TryRecvError::Disconnected) => return self.finish(done),
                     Ok(command) => self.obey(command),
                     Err(TryRecvError::Empty) => break,
                 }
@@ -246,6 +255,8 @@ impl Agent {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Observe => self.look_at = Some(self.now()),
+            // Who listens nowhere has no clients.
+            Command::Hold { .. } | Command::Refuse { .. } if self.watch.inside.ports().is_empty() => {}
             Command::Hold { at_most } => {
                 let now = self.now();
                 match hold::hold(&self.target, &mut self.watch, at_most, now) {
@@ -413,8 +424,12 @@ impl Agent {
         None
     }
 
-    fn finish(mut self) {
+    fn finish(mut self, done: &AtomicBool) {
+        // Where nobody listens any more, whoever comes is refused with the rules and without.
+        let ended = matches!(self.gate, Shut::Refused { .. }) && self.main.has_exited();
+        let _refused = ended.then(|| std::mem::replace(&mut self.gate, Shut::No));
         self.release();
+        done.store(true, Ordering::Release);
         self.tally.cpu = processor_time().saturating_sub(self.processor_before);
         (self.tell)(Notice::Finished(self.tally));
     }

@@ -10,7 +10,7 @@
 //! | [`listener_filter`] | the listening socket drops it | as above; only while the program lives | `CAP_BPF` and `CAP_SYS_PTRACE` |
 //!
 //! **Every method fails open.** The rules of the first two belong to a socket of ours, and the kernel removes them with it; the
-//! third opens by itself after 100 ms. However we end, new connections flow again at once.
+//! third opens by itself after 100 ms. However we end, new connections flow again within that time.
 
 pub(crate) mod listener_filter;
 pub(crate) mod nfqueue;

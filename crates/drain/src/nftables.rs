@@ -32,6 +32,8 @@ const NEW_CHAIN: u16 = NFTABLES | 3;
 const NEW_RULE: u16 = NFTABLES | 6;
 const NEW_SET: u16 = NFTABLES | 9;
 const NEW_ELEMENT: u16 = NFTABLES | 0xc;
+/// `NFT_MSG_DELSETELEM`
+const DELETE_ELEMENT: u16 = NFTABLES | 0xe;
 const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`: a rule comes after those before.
 const APPEND: u16 = 0x800;
@@ -127,7 +129,8 @@ pub(crate) enum Queueing {
 /// Rules in force. They are gone when this is dropped, and when the process ends.
 #[derive(Debug)]
 pub(crate) struct Table {
-    _owner: Socket,
+    owner: Socket,
+    name: String,
 }
 
 impl Table {
@@ -136,10 +139,21 @@ impl Table {
     /// Fails with `EPERM` without `CAP_NET_ADMIN`, and with other errors where the kernel lacks something: `nf_tables`
     /// itself, an owner for tables, or an expression of the rules.
     pub(crate) fn install(rules: &[(Match, Verdict)], at_most: Duration) -> Result<Self> {
-        let mut socket = Socket::open(NETFILTER)?;
-        let (batch, last) = batch(&new_name(), rules, at_most);
-        socket.acknowledged(batch.as_bytes(), last)?;
-        Ok(Self { _owner: socket })
+        let mut owner = Socket::open(NETFILTER)?;
+        let name = new_name();
+        let (batch, last) = batch(&name, rules, at_most);
+        owner.acknowledged(batch.as_bytes(), last)?;
+        Ok(Self { owner, name })
+    }
+
+    /// From now on the rules meet nothing more. What waits in a queue because of them goes on waiting; it would be dropped
+    /// if they were removed, because the kernel forgets every queued packet with the hook that has queued it
+    /// (`nf_queue_nf_hook_drop`).
+    pub(crate) fn lift(&mut self) -> Result<()> {
+        let mut batch = Batch::begin();
+        let last = batch.message(DELETE_ELEMENT, ACK, &|to| element(to, &self.name, None));
+        let batch = batch.end();
+        self.owner.acknowledged(batch.as_bytes(), last)
     }
 }
 
@@ -149,29 +163,62 @@ fn new_name() -> String {
     format!("gracefully-{}-{:x}{:08x}", std::process::id(), now.tv_sec, now.tv_nsec)
 }
 
-fn batch(table: &str, rules: &[(Match, Verdict)], at_most: Duration) -> (Writer, u32) {
-    let mut batch = Writer::default();
-    let mut sequence = 0;
-    let mut message = |batch: &mut Writer, kind: u16, flags: u16, fill: &dyn Fn(&mut Writer)| {
-        sequence += 1;
+/// Messages that the kernel takes together.
+struct Batch {
+    writer: Writer,
+    sequence: u32,
+}
+
+impl Batch {
+    fn begin() -> Self {
+        let mut batch = Self { writer: Writer::default(), sequence: 0 };
+        batch.message(BATCH[0], 0, &|_| {});
+        batch
+    }
+
+    /// Adds a message, and returns its number.
+    fn message(&mut self, kind: u16, flags: u16, fill: &dyn Fn(&mut Writer)) -> u32 {
+        self.sequence += 1;
         // What begins and ends a batch is for the whole subsystem; everything else is for a family.
         let (family, subsystem) = if BATCH.contains(&kind) { (0, 10_u16) } else { (INET, 0) };
-        batch.message(kind, REQUEST | flags, sequence, |message| {
+        self.writer.message(kind, REQUEST | flags, self.sequence, |message| {
             // `struct nfgenmsg`
             message.put(&[family, 0]);
             message.put(&subsystem.to_be_bytes());
             fill(message);
         });
-        sequence
-    };
+        self.sequence
+    }
 
-    let mut last = message(&mut batch, BATCH[0], 0, &|_| {});
-    last = last.max(message(&mut batch, NEW_TABLE, CREATE | ACK, &|to| {
+    fn end(mut self) -> Writer {
+        self.message(BATCH[1], 0, &|_| {});
+        self.writer
+    }
+}
+
+/// The element that says that the rules are in force, with its time if it is a new one.
+fn element(to: &mut Writer, table: &str, time: Option<Duration>) {
+    string(to, 1, table);
+    string(to, 2, IN_FORCE);
+    to.nested(3, |to| {
+        to.nested(1, |to| {
+            to.nested(1, |to| to.attribute(1, |to| to.put(&ELEMENT)));
+            if let Some(time) = time {
+                let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, LONGEST);
+                to.attribute(4, |to| to.put(&time.to_be_bytes()));
+            }
+        });
+    });
+}
+
+fn batch(table: &str, rules: &[(Match, Verdict)], at_most: Duration) -> (Writer, u32) {
+    let mut batch = Batch::begin();
+    let mut last = batch.message(NEW_TABLE, CREATE | ACK, &|to| {
         string(to, 1, table);
         number(to, 2, OWNER);
-    }));
+    });
     for hook in Hook::ALL.into_iter().filter(|hook| rules.iter().any(|(to, _)| to.hook == *hook)) {
-        last = message(&mut batch, NEW_CHAIN, CREATE | ACK, &|to| {
+        last = batch.message(NEW_CHAIN, CREATE | ACK, &|to| {
             string(to, 1, table);
             string(to, 3, hook.name());
             to.nested(4, |to| {
@@ -181,7 +228,7 @@ fn batch(table: &str, rules: &[(Match, Verdict)], at_most: Duration) -> (Writer,
             string(to, 7, "filter");
         });
     }
-    message(&mut batch, NEW_SET, CREATE | ACK, &|to| {
+    batch.message(NEW_SET, CREATE | ACK, &|to| {
         string(to, 1, table);
         string(to, 2, IN_FORCE);
         number(to, 3, WITH_TIME);
@@ -191,19 +238,9 @@ fn batch(table: &str, rules: &[(Match, Verdict)], at_most: Duration) -> (Writer,
         // Its number within the batch.
         number(to, 10, 1);
     });
-    message(&mut batch, NEW_ELEMENT, CREATE | ACK, &|to| {
-        string(to, 1, table);
-        string(to, 2, IN_FORCE);
-        to.nested(3, |to| {
-            to.nested(1, |to| {
-                to.nested(1, |to| to.attribute(1, |to| to.put(&ELEMENT)));
-                let time = u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX).clamp(1, LONGEST);
-                to.attribute(4, |to| to.put(&time.to_be_bytes()));
-            });
-        });
-    });
+    batch.message(NEW_ELEMENT, CREATE | ACK, &|to| element(to, table, Some(at_most)));
     for (which, verdict) in rules {
-        last = message(&mut batch, NEW_RULE, CREATE | APPEND | ACK, &|to| {
+        last = batch.message(NEW_RULE, CREATE | APPEND | ACK, &|to| {
             string(to, 1, table);
             string(to, 2, which.hook.name());
             to.nested(4, |to| {
@@ -213,8 +250,7 @@ fn batch(table: &str, rules: &[(Match, Verdict)], at_most: Duration) -> (Writer,
             });
         });
     }
-    message(&mut batch, BATCH[1], 0, &|_| {});
-    (batch, last)
+    (batch.end(), last)
 }
 
 impl Match {

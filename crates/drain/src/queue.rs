@@ -236,6 +236,30 @@ mod tests {
         });
     }
 
+    /// What waits is lost when its rule is removed, but not when that is only lifted: the client need not ask again.
+    #[test]
+    fn what_waits_goes_on_when_the_rules_are_lifted() {
+        in_new_netns(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut queue = Queue::bind().unwrap();
+            let mut table = table(&queue, address.port());
+            let client = thread::spawn(move || {
+                let began = std::time::Instant::now();
+                TcpStream::connect(address).map(|_| began.elapsed()).unwrap()
+            });
+            let mut waiting = Vec::new();
+            eventually("it waits", || {
+                queue.arrivals(|packet| waiting.push(packet)).unwrap();
+                !waiting.is_empty()
+            });
+            table.lift().unwrap();
+            TcpStream::connect(address).expect("nothing more is held");
+            queue.accept(&waiting[0]).unwrap();
+            assert!(client.join().unwrap() < Duration::from_millis(900), "its SYN was lost");
+        });
+    }
+
     #[test]
     fn when_nobody_decides_connections_pass() {
         in_new_netns(|| {

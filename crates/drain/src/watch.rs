@@ -191,6 +191,11 @@ pub(crate) struct Watched {
     look: u64,
 }
 
+/// An ear at these ports, if we may listen. It costs some 15 ms to close one, so there is none where nothing is to be heard.
+fn tap(ports: &[u16]) -> Option<Tap> {
+    if ports.is_empty() { None } else { Tap::new(ports).ok() }
+}
+
 impl Place {
     /// The sockets of a program, in the network namespace of the calling thread.
     fn of_program(main: u32, shares_ours: bool, now: Duration) -> Result<Self> {
@@ -200,7 +205,7 @@ impl Place {
         let programs = Programs { owners, listeners, due: now, shared: Vec::new(), alone };
         let mut place = Self::new(Vec::new(), Whose::Programs(Box::new(programs)))?;
         place.find_listeners(now)?;
-        place.tap = Tap::new(&place.ports).ok();
+        place.tap = tap(&place.ports);
         Ok(place)
     }
 
@@ -281,7 +286,10 @@ impl Place {
         let ports = programs.listening()?;
         if ports != self.ports {
             self.diag.ask_about(Which { states: States::LIVE, ports: &ports });
-            self.tap = self.tap.take().filter(|tap| tap.listen_at(&ports).is_ok());
+            self.tap = match self.tap.take() {
+                Some(tap) => Some(tap).filter(|tap| tap.listen_at(&ports).is_ok()),
+                None => tap(&ports),
+            };
             self.ports = ports;
         }
         Ok(())

@@ -18,8 +18,7 @@ const MOST: usize = 32_768;
 /// New connections wait in a queue; released, they go on as if nothing had been.
 #[derive(Debug)]
 pub(crate) struct NfQueue {
-    /// `None`: nothing more is held.
-    rules: Option<Table>,
+    rules: Table,
     queue: Queue,
     target: Target,
     waiting: VecDeque<(Duration, Waiting)>,
@@ -44,7 +43,7 @@ impl NfQueue {
                 installed => installed?,
             };
             Ok(Self {
-                rules: Some(rules),
+                rules,
                 queue,
                 target: target.clone(),
                 waiting: VecDeque::new(),
@@ -101,7 +100,8 @@ impl Hold for NfQueue {
     }
 
     fn open(&mut self) {
-        self.rules = None;
+        // It fails if the rules' own time is up; then they meet nothing, either.
+        let _ = self.rules.lift();
     }
 
     fn let_go(&mut self, at_most: u32, now: Duration) -> Result<()> {
