@@ -78,8 +78,9 @@ impl Socket {
         }
     }
 
-    /// Sends messages that all ask for an [`ACK`], and reads verdicts until the one on message number `last`. The first
-    /// refusal is the error.
+    /// Sends messages, and reads verdicts until the one on message number `last`, which asks for an [`ACK`]. The first refusal is
+    /// the error. One that concerns message number 1 concerns all: a batch that is not allowed is refused at its beginning
+    /// (`nfnetlink_rcv`).
     pub fn acknowledged(&mut self, messages: &[u8], last: u32) -> Result<()> {
         self.send(messages)?;
         let mut verdict = Ok(());
@@ -91,7 +92,7 @@ impl Socket {
             for message in self.receive()? {
                 if let Some(answer) = message.verdict() {
                     verdict = verdict.and(answer);
-                    if message.sequence == last {
+                    if message.sequence == last || (message.sequence == 1 && answer.is_err()) {
                         return verdict;
                     }
                 }
