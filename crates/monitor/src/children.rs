@@ -26,8 +26,7 @@ use gracefully_linux::spawn::{Streams, spawn};
 use gracefully_linux::{Errno, PidFd, process};
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::read;
+use rustix::io::{ioctl_fionbio, read};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::getpid;
 
@@ -53,7 +52,7 @@ impl Child {
         error: Option<&OwnedFd>,
     ) -> Result<Self, Errno> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        fcntl_setfl(&ours, fcntl_getfl(&ours)? | OFlags::NONBLOCK)?;
+        ioctl_fionbio(&ours, true)?;
         let arguments: Vec<_> = arguments.iter().map(CString::as_c_str).collect();
         let streams =
             Streams { input: theirs.as_fd(), output: output.as_fd(), error: error.map(AsFd::as_fd) };

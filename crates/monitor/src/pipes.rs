@@ -5,8 +5,7 @@ use alloc::vec::Vec;
 use gracefully_linux::Errno;
 use rustix::buffer::spare_capacity;
 use rustix::fd::OwnedFd;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{read, retry_on_intr};
+use rustix::io::{ioctl_fionbio, read, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::log::LogStream;
@@ -70,6 +69,6 @@ impl Pipes {
 /// Our end does not block, the program's does.
 fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (ours, programs) = pipe_with(PipeFlags::CLOEXEC)?;
-    fcntl_setfl(&ours, fcntl_getfl(&ours)? | OFlags::NONBLOCK)?;
+    ioctl_fionbio(&ours, true)?;
     Ok((ours, programs))
 }

@@ -380,21 +380,19 @@ impl Supervisor {
         if matches!(self.program, Program::Gone) {
             return self.answer(client, Answer::NotRunning);
         }
-        let purpose = self.stopped_on_purpose;
-        if request.then == Then::Stay {
-            self.stopped_on_purpose = true;
-        }
         if let Some(stop) = &mut self.stop {
             for progress in stop.listen(client) {
                 self.answer(client, Answer::Progress(progress));
             }
-            return self.further_request(now, request);
+            self.further_request(now, request);
+        } else {
+            if matches!(self.program, Program::Due(_)) {
+                // There is nobody to signal; whoever conducts it is told.
+                self.forgo_restart();
+            }
+            self.begin_stop(now, request, client);
         }
-        if matches!(self.program, Program::Due(_)) {
-            // There is nobody to signal; whoever conducts it is told.
-            self.forgo_restart();
-        }
-        self.begin_stop(now, request, client, purpose);
+        self.stopped_on_purpose |= request.then == Then::Stay;
     }
 
     fn on_signal(&mut self, signal: Signal, client: Option<Client>) {

@@ -61,10 +61,6 @@ pub(super) struct Stop {
     /// The order to start the program again was given.
     restarted: bool,
     findings: Vec<Finding>,
-    /// How often it was asked for.
-    requests: u32,
-    /// It was taken back.
-    aborted: bool,
     /// Whether the program was to stay down before this stop.
     stopped_on_purpose: bool,
     listeners: Vec<Client>,
@@ -81,7 +77,6 @@ enum Walker {
 impl Stop {
     /// Who listens from now on hears what was told before.
     pub(super) fn listen(&mut self, client: Option<Client>) -> Vec<Box<RawValue>> {
-        self.requests += 1;
         self.listeners.extend(client);
         if client.is_some() { self.told.clone() } else { Vec::new() }
     }
@@ -116,7 +111,14 @@ impl Stop {
 
     /// Was it taken back before the signal?
     pub(super) fn is_aborted(&self) -> bool {
-        self.aborted
+        self.history.iter().any(|(_, event)| *event == event::Event::Aborted)
+    }
+
+    /// Has nobody but this client asked for it?
+    fn is_of(&self, client: Client) -> bool {
+        let is_request = |event: &event::Event| matches!(event, event::Event::StopRequested { .. });
+        let requests = self.history.iter().filter(|(_, event)| is_request(event)).count();
+        requests == 1 && self.listeners == [client]
     }
 
     fn since_request(&self, now: Now) -> Duration {
@@ -143,13 +145,7 @@ impl Stop {
 // === with a conductor ===
 
 impl Supervisor {
-    pub(super) fn begin_stop(
-        &mut self,
-        now: Now,
-        request: Request,
-        client: Option<Client>,
-        stopped_on_purpose: bool,
-    ) {
+    pub(super) fn begin_stop(&mut self, now: Now, request: Request, client: Option<Client>) {
         let policy = Policy::resolve(&request, &self.record.settings());
         let mut stop = Stop {
             requested: now,
@@ -165,9 +161,7 @@ impl Supervisor {
             ended: None,
             restarted: false,
             findings: Vec::new(),
-            requests: 1,
-            aborted: false,
-            stopped_on_purpose,
+            stopped_on_purpose: self.stopped_on_purpose,
             listeners: client.into_iter().collect(),
             told: Vec::new(),
         };
@@ -235,11 +229,10 @@ impl Supervisor {
 
     /// Whoever has asked for the stop takes it back.
     pub(super) fn on_abort(&mut self, now: Now, client: Option<Client>) {
-        let Some(mut stop) = self.stop.take() else { return };
-        let alone = stop.requests == 1 && client.is_some_and(|client| stop.listeners == [client]);
+        let Some(stop) = self.stop.take() else { return };
+        let alone = client.is_some_and(|client| stop.is_of(client));
         let conducted = matches!(stop.walker, Walker::Conductor);
-        if alone && conducted && self.is_up() && !stop.signalled && !stop.aborted {
-            stop.aborted = true;
+        if alone && conducted && self.is_up() && !stop.signalled && !stop.is_aborted() {
             self.stopped_on_purpose = stop.stopped_on_purpose;
             self.advance(now, stop, event::Event::Aborted);
         } else {
@@ -308,9 +301,8 @@ impl Supervisor {
                 let at =
                     kill_after_ms.map(|after| now.monotonic.saturating_add(Duration::from_millis(after)));
                 stop.kill_at = stop.kill_at.into_iter().chain(at).min();
-                if stop.aborted && self.is_up() {
+                if stop.is_aborted() && self.is_up() {
                     // It was ordered before the conductor heard of the abort: that comes too late.
-                    stop.aborted = false;
                     stop.history.retain(|(_, event)| *event != event::Event::Aborted);
                     self.stopped_on_purpose |= stop.policy.then == Then::Stay;
                 }
@@ -336,7 +328,7 @@ impl Supervisor {
             return;
         }
         stop.lost += 1;
-        if stop.signalled || stop.aborted || stop.lost >= CONDUCTORS {
+        if stop.signalled || stop.is_aborted() || stop.lost >= CONDUCTORS {
             return self.walk_alone(now, stop);
         }
         // The next one tells it again.
@@ -372,7 +364,7 @@ impl Supervisor {
 
 impl Supervisor {
     fn walk_alone(&mut self, now: Now, mut stop: Stop) {
-        if stop.aborted {
+        if stop.is_aborted() {
             let took = stop.since_request(now);
             let (verdict, reason) = (Verdict::Failed, Reason::Aborted);
             let conclusion = Conclusion { verdict, reason, exit: None, took, steps: Vec::new() };
@@ -430,9 +422,7 @@ impl Supervisor {
         }
         Some(stop)
     }
-}
 
-impl Supervisor {
     /// Concludes it with a report of our own.
     fn report(&mut self, mut stop: Stop, conclusion: Conclusion) {
         let requested_at = stop.requested.wall.to_millis();
