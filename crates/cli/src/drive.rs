@@ -12,7 +12,7 @@
 //! Two looks at the processes make the diagnosis: one before the stop signal, because afterwards there may be nobody
 //! left to look at; and one shortly before time runs out, because an engine kills by itself at that moment.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{self, BoxFuture, FutureExt};
@@ -70,8 +70,7 @@ pub(crate) struct Requested {
 impl Requested {
     /// At this moment.
     pub(crate) fn now() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { at: Timestamp::since_1970(now), ago: Duration::ZERO }
+        Self { at: gracefully_engine::now(), ago: Duration::ZERO }
     }
 }
 

@@ -20,7 +20,7 @@ mod error;
 mod filter;
 
 use std::fmt::Debug;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -28,6 +28,7 @@ use gracefully_core::diagnosis::Finding;
 use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::{Policy, Then};
 use gracefully_core::signal::Signal;
+use gracefully_core::time::Timestamp;
 
 pub use crate::container::{Container, Network, Published, State};
 pub use crate::error::{Error, Result};
@@ -208,4 +209,9 @@ pub struct LogChunk {
     pub stream: LogStream,
     /// Byte for byte what was written.
     pub bytes: Vec<u8>,
+}
+
+/// The time of day.
+pub fn now() -> Timestamp {
+    Timestamp::since_1970(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

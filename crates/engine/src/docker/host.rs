@@ -44,6 +44,11 @@ impl HostProcess {
         }
     }
 
+    /// How it ended, if it has and the kernel tells.
+    pub(super) fn exit_status(&self) -> Option<ExitStatus> {
+        self.0.exit_status().filter(|status| *status != ExitStatus::Unknown)
+    }
+
     /// Waits until it has ended.
     pub(super) async fn ended(&self) -> Result<ExitStatus> {
         let failed =
@@ -54,6 +59,6 @@ impl HostProcess {
         )]
         let watched = AsyncFd::with_interest(self.0.as_fd(), Interest::READABLE).map_err(failed)?;
         watched.readable().await.map_err(failed)?.retain_ready();
-        Ok(self.0.exit_status().unwrap_or(ExitStatus::Unknown))
+        Ok(self.exit_status().unwrap_or(ExitStatus::Unknown))
     }
 }

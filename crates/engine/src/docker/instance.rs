@@ -156,11 +156,9 @@ impl DockerInstance {
         tokio::select! {
             waited = self.engine_wait() => match (waited, &self.process) {
                 // dockerd before 23 reads the exit code when it answers: 0 if a restart was quicker. The kernel keeps it.
-                (Ok(status), Some(process)) => match process.ended().await? {
-                    ExitStatus::Unknown => Ok(status),
-                    known => Ok(known),
-                },
-                (Ok(status), None) => Ok(status),
+                (Ok(status), process) => {
+                    Ok(process.as_ref().and_then(HostProcess::exit_status).unwrap_or(status))
+                }
                 (Err(error), _) if error.is_not_found() => Ok(ExitStatus::Unknown),
                 (Err(error), Some(process)) if errors::is_lost(&error) => {
                     self.lose(&error);

@@ -14,7 +14,7 @@ use gracefully_monitor::protocol::{Answer, Ask};
 use rustix::fs::{Mode, OFlags, open};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncBufRead, BufReader, split};
+use tokio::io::{AsyncBufRead, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Control {
     engine: Local,
     id: String,
-    stream: BufReader<UnixStream>,
+    stream: UnixStream,
 }
 
 impl Control {
@@ -42,10 +42,7 @@ impl Control {
         let Ok(dir) = dir else { return Ok(None) };
         let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join("control.sock");
         match UnixStream::connect(path).await {
-            Ok(stream) => {
-                let stream = BufReader::with_capacity(4096, stream);
-                Ok(Some(Self { engine: engine.clone(), id: home.id().to_owned(), stream }))
-            }
+            Ok(stream) => Ok(Some(Self { engine: engine.clone(), id: home.id().to_owned(), stream })),
             Err(error) if is_nobody(&error) => Ok(None),
             Err(source) => {
                 Err(Error::Io { what: "connect to", path: home.path().join("control.sock"), source })
@@ -65,9 +62,9 @@ impl Control {
         onlooker: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Report> {
         self.ask(&Ask::Stop(*request)).await;
-        let (from, mut to) = split(&mut self.stream);
+        let Self { engine, id, stream } = &mut self;
+        let (from, mut to) = stream.split();
         let mut from = BufReader::with_capacity(4096, from);
-        let (engine, id) = (&self.engine, &self.id);
         let listen = async {
             // How long it takes is the container's affair; but that it has begun is said at once.
             let mut answer = within(PATIENCE, read_answer(&mut from, id)).await?;
@@ -118,8 +115,9 @@ impl Control {
         let _ = lines::write(&mut self.stream, ask).await;
     }
 
+    /// The only answer, or the last.
     async fn answer(&mut self) -> Result<Option<Answer>> {
-        read_answer(&mut self.stream, &self.id).await
+        read_answer(&mut BufReader::with_capacity(4096, &mut self.stream), &self.id).await
     }
 }
 

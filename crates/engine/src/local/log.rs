@@ -235,7 +235,7 @@ async fn changed(watch: Option<&AsyncFd<OwnedFd>>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::record::now;
+    use crate::now;
     use gracefully_monitor::log::LogWriter;
     use std::fs;
     use std::time::SystemTime;

@@ -49,7 +49,7 @@ pub(super) fn of(root: &StateRoot, id: &str) -> Vec<String> {
 /// Who has the name.
 pub(super) fn owner(root: &StateRoot, name: &str) -> Option<String> {
     valid(name).ok()?;
-    fs::read_link(path(root, name)).ok()?.into_os_string().into_string().ok()
+    gracefully_monitor::names::owner(fs::File::open(root.names()).ok()?, name)
 }
 
 /// A name for a container that was given none, made from its id: as easy to say as docker's.

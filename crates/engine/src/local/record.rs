@@ -40,11 +40,6 @@ pub(super) fn state(record: &Record) -> State {
     }
 }
 
-/// The time now, as it is written down.
-pub(super) fn now() -> Timestamp {
-    Timestamp::since_1970(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
 pub(super) fn system_time(time: Timestamp) -> SystemTime {
     UNIX_EPOCH + time.duration()
 }
@@ -52,24 +47,20 @@ pub(super) fn system_time(time: Timestamp) -> SystemTime {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::now;
     use gracefully_core::signal::Signal;
     use gracefully_monitor::record::{Main, Restart, RunSpec};
     use std::time::Duration;
 
     pub(in crate::local) fn record(id: &str) -> Record {
         let spec = RunSpec {
-            name: Some("web".into()),
             command: vec!["python3".into(), "app.py".into()],
-            env: vec![("A".into(), "1".into())],
-            workdir: None,
-            user: Some("1000:1000".into()),
             stop_signal: Some(Signal::QUIT),
             stop_timeout: Some(30),
             restart: Restart::OnFailure(Some(3)),
-            auto_remove: false,
-            rootfs: None,
+            ..RunSpec::default()
         };
-        let mut record = Record::new(id.into(), "web".into(), now(), spec, vec!["A=1".into()], "/".into());
+        let mut record = Record::new(id.into(), "web".into(), now(), spec, Vec::new(), "/".into());
         record.status = Status::Running(Main { pid: 42, start_ticks: 4711 });
         record.started = Some(record.created);
         record.exit = Some(ExitStatus::Signal(Signal::KILL));

@@ -14,12 +14,12 @@ use rustix::system::uname;
 
 use crate::container::Container;
 use crate::error::{Error, Result};
-use crate::{LogChunk, LogOptions};
+use crate::{LogChunk, LogOptions, now};
 
 use super::home::{Home, Lock};
 use super::launcher::DEFAULT_PATH;
 use super::paths::io_error;
-use super::record::{now, to_container};
+use super::record::to_container;
 use super::spawn::End;
 use super::{Local, log, names, settle, spawn};
 

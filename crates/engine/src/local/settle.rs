@@ -7,12 +7,13 @@ use gracefully_monitor::{cgroup, removal};
 
 use crate::container::{Container, Network, State};
 use crate::error::{Error, Result};
+use crate::now;
 use gracefully_core::policy::Settings;
 
 use super::home::{Home, Lock};
 use super::names;
 use super::paths::StateRoot;
-use super::record::{now, to_container};
+use super::record::to_container;
 
 /// What a container is doing, and who looks after it.
 #[derive(Debug)]
