@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 
-use crate::dockerd::Dockerd;
+use crate::dockerd::{Dockerd, pause, signal};
 
 /// How long dockerd may take to write its goroutines down.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,10 +19,7 @@ pub(crate) fn of(daemon: &Dockerd) -> String {
     let from = log.lines().count().saturating_sub(30);
     let mut said: Vec<String> = log.lines().skip(from).map(ToString::to_string).collect();
     // dockerd writes its goroutines down on SIGUSR1 (moby, daemon/debugtrap_unix.go).
-    let pid = i32::try_from(daemon.pid()).ok().and_then(Pid::from_raw);
-    if let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
-        let _ = pidfd_send_signal(pidfd, Signal::USR1);
-    }
+    signal(daemon.pid(), Signal::USR1);
     if let Some(dump) = wait_for_dump(&home.join("exec")) {
         let stuck = dump.split("\n\n").filter(|goroutine| is_stuck(goroutine));
         said.extend(stuck.take(12).map(|it| it.lines().take(16).collect::<Vec<_>>().join("\n")));
@@ -30,7 +27,6 @@ pub(crate) fn of(daemon: &Dockerd) -> String {
     said.join("\n")
 }
 
-#[expect(clippy::disallowed_methods, reason = "the interval of a poll, bounded by a deadline")]
 fn wait_for_dump(directory: &Path) -> Option<String> {
     let deadline = Instant::now() + PATIENCE;
     let is_dump = |path: &PathBuf| path.to_string_lossy().contains("goroutine-stacks");
@@ -40,7 +36,7 @@ fn wait_for_dump(directory: &Path) -> Option<String> {
         if let Some(dump) = dump.filter(|dump| dump.ends_with('\n')) {
             return Some(dump);
         }
-        std::thread::sleep(Duration::from_millis(10));
+        pause();
     }
     None
 }

@@ -156,7 +156,7 @@ fn ping(socket: &Path) -> io::Result<()> {
 }
 
 /// Sends a signal through a pidfd; a process that is gone is no error.
-fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     let fd = i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
     if let Some(Ok(fd)) = fd {
         let _ = pidfd_send_signal(fd, signal);
@@ -232,6 +232,6 @@ fn mounts_below(directory: &Path) -> Vec<PathBuf> {
 
 /// Between two looks at something that cannot be waited for.
 #[expect(clippy::disallowed_methods, reason = "the interval of a poll, bounded by the caller's deadline")]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(10));
 }

@@ -8,7 +8,7 @@
 mod client;
 mod tally;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -74,6 +74,16 @@ impl Running {
     }
 }
 
+/// An address of this host that nobody listens on. Its port is below those that the kernel gives to clients, so that none of
+/// them has it when a server is restarted there; two processes that look at the same time begin at different ones.
+pub fn free_address() -> Option<SocketAddr> {
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    let skip = std::process::id() as usize % PORTS.len();
+    let mut addresses =
+        PORTS.cycle().skip(skip).take(PORTS.len()).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    addresses.find(|address| TcpListener::bind(address).is_ok())
+}
+
 fn one_client(load: &Load, over: &AtomicBool) -> Tally {
     let mut client = Client::new(load.to, load.keep_alive);
     let mut tally = Tally::default();
@@ -89,4 +99,16 @@ fn one_client(load: &Load, over: &AtomicBool) -> Tally {
         }
     }
     tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_address_can_be_listened_at_and_is_not_free_then() {
+        let address = free_address().unwrap();
+        let _listener = TcpListener::bind(address).unwrap();
+        assert_ne!(free_address().unwrap(), address);
+    }
 }

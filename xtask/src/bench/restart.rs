@@ -4,14 +4,14 @@
 //! connection per request, for an answer that takes 50 ms; in the middle it is restarted. Nothing is retried.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use gracefully_load::{Load, Tally};
+use gracefully_load::{Load, Tally, free_address};
 
-use super::sample::quantile;
+use super::table::spread;
 use super::workbench::Workbench;
 use crate::{command, images};
 
@@ -74,7 +74,7 @@ fn once(
     restart: impl FnOnce(&str) -> Command,
 ) -> Result<(Duration, Tally)> {
     let name = bench.new_name();
-    let at = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let at = free_address().context("there is no free port for the server")?;
     let words = ["http", &at.to_string()];
     let mut run = match engine {
         Engine::Docker => {
@@ -139,15 +139,10 @@ impl Restarts {
                 "| `{}` | {requests} | **{failed}** | {share:.2} % | {} | {} | {} |",
                 column.command,
                 column.tally,
-                spread(&column.took).context("no restart was measured")?,
-                spread(&column.beyond).context("no restart was measured")?,
+                spread(&column.took),
+                spread(&column.beyond),
             )?;
         }
         Ok(section)
     }
-}
-
-fn spread(samples: &[f64]) -> Option<String> {
-    let [low, middle, high] = [0.1, 0.5, 0.9].map(|part| quantile(samples, part));
-    (!samples.is_empty()).then(|| format!("{middle:.0} ({low:.0}–{high:.0})"))
 }

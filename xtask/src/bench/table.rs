@@ -62,7 +62,7 @@ impl Row {
 }
 
 /// `median (p10–p90)`
-fn spread(samples: &[f64]) -> String {
+pub(super) fn spread(samples: &[f64]) -> String {
     if samples.is_empty() {
         return "–".to_string();
     }

@@ -18,6 +18,7 @@ use gracefully_core::report::Report;
 use gracefully_engine::local::Local;
 use gracefully_engine::{Conductor, Container, Engine as _, ListOptions, LogOptions, Removal, RunSpec};
 
+use crate::display::{Console, verdict};
 use crate::interrupt::Interrupts;
 use crate::settings::Settings;
 
@@ -128,6 +129,13 @@ impl Stage {
         }
         std::fs::remove_dir_all(&self.directory)
             .with_context(|| format!("cannot remove {}", self.directory.display()))
+    }
+}
+
+/// Shows how a stop or a restart went.
+fn tell(console: &Console, report: &Report) {
+    for line in verdict("report", report) {
+        console.line(&format!("  {line}"));
     }
 }
 

@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
-use crate::harness::{NOT_TEN, Running, SECOND, World, behaviours, eventually, skip, start};
+use crate::harness::{NOT_TEN, Running, SECOND, World, behaviours, eventually, read_report, skip, start};
 
 behaviours! {
     92 during_a_stop [docker podman process];
@@ -74,7 +72,7 @@ fn during_a_stop(world: &World) {
         clock.jump_by(jump);
         stop.ended().is(0, &target.line()).took_between(2 * SECOND, NOT_TEN);
         assert_eq!(world.exit_code(&target), 137);
-        let report: Value = serde_json::from_slice(&fs::read(&file).expect("a report")).expect("JSON");
+        let report = read_report(&file);
         assert_eq!(report["verdict"], "forced", "{report:#}");
         let took = report["took_ms"].as_f64().expect("a time");
         assert!((2000.0..9000.0).contains(&took), "{report:#}");
@@ -83,7 +81,7 @@ fn during_a_stop(world: &World) {
         let other = world.start("slow 0 0");
         let began = SystemTime::now();
         clock.spawn(world, &["stop", "--report", &path(&file), &other.name]).ended().is(0, &other.line());
-        let report: Value = serde_json::from_slice(&fs::read(&file).expect("a report")).expect("JSON");
+        let report = read_report(&file);
         let requested = report["requested_at"].as_str().expect("a time");
         let requested = humantime::parse_rfc3339(requested).expect("a time");
         let moved = match requested.duration_since(began) {

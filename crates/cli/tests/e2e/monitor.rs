@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
+
 use crate::harness::{
     NOT_TEN, SECOND, Target, World, behaviours, clean, eventually, kill, link, new_name, program, run,
-    skip_test, small_monitor,
+    signal, skip_test, small_monitor,
 };
 
 behaviours! {
@@ -153,7 +155,7 @@ fn conductor_killed_in_a_restart(world: &World) {
     eventually("the signal has arrived", || world.log(&target).contains("got 15").then_some(()));
     kill(conductor(world));
     // A client that dies, too, changes nothing either.
-    client.signal(rustix::process::Signal::KILL);
+    client.signal(Signal::KILL);
     client.ended().is(137, "");
     eventually("it has started twice", || (world.log(&target).matches("started").count() == 2).then_some(()));
     assert_eq!(world.status(&target), "running");
@@ -185,7 +187,7 @@ fn conductor_that_hangs(world: &World) {
     let target = world.start("ignore");
     let client = world.spawn(&["stop", "-t", "1", &target.name]);
     eventually("the signal has arrived", || world.log(&target).contains("got 15").then_some(()));
-    assert!(signal(conductor(world), rustix::process::Signal::STOP));
+    assert!(signal(conductor(world), Signal::STOP));
     let outcome = client.ended();
     outcome.is(0, &target.line()).took_between(6 * SECOND, 9 * SECOND);
     outcome.says("forced: SIGKILL after 1.0").says("The conductor of this stop was lost");
@@ -193,15 +195,9 @@ fn conductor_that_hangs(world: &World) {
     eventually("nothing is left", || find_conductor(world).is_none().then_some(()));
 }
 
-fn signal(pid: u32, signal: rustix::process::Signal) -> bool {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a PID")).expect("a PID");
-    pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|fd| pidfd_send_signal(fd, signal).is_ok())
-}
-
 fn monitor_asked_by_sigterm(world: &World) {
     let target = world.start_with(&["--restart", "always"], "slow 0 5");
-    assert!(signal(world.monitor(&target), rustix::process::Signal::TERM));
+    assert!(signal(world.monitor(&target), Signal::TERM));
     assert_eq!(world.exit_code(&target), 5);
     assert!(world.log(&target).contains("got 15"));
     assert_eq!(world.report(&target)["verdict"], "graceful");

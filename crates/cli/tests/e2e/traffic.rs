@@ -4,15 +4,15 @@
 //! Docker's containers are in the network of the host here (`--net=host`). All traffic is on 127.0.0.1.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use gracefully_load::{Client, Load, Outcome as Answer, Running as Clients, Tally};
+use gracefully_load::{Client, Load, Outcome as Answer, Running as Clients, Tally, free_address};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Kind, NOT_TEN, SECOND, Target, World, behaviours, eventually};
+use crate::harness::{Kind, NOT_TEN, SECOND, Target, World, behaviours, eventually, kill, read_report};
 
 behaviours! {
     "A" restart_under_load_fails_no_request [docker local];
@@ -41,13 +41,13 @@ struct Server {
 impl Server {
     /// The victim serves HTTP without any handler for signals, or with what is said in `mode`.
     #[track_caller]
-    fn start(world: &World, mode: &str, options: &[&str]) -> Self {
-        let at = free_port();
+    fn start(world: &World, mode: &str) -> Self {
+        let at = free_address().expect("a free port");
         let network: &[&str] = match world.kind {
             Kind::Docker | Kind::Podman | Kind::Reference => &["--net=host"],
             Kind::Local | Kind::Process => &[],
         };
-        let target = world.start_unready(&[network, options].concat(), &format!("{mode} {at}"));
+        let target = world.start_unready(network, &format!("{mode} {at}"));
         eventually("it listens", || world.log(&target).contains("listening").then_some(()));
         Self { target, at }
     }
@@ -74,22 +74,16 @@ impl Server {
         answer
     }
 
-    fn serves(&self) {
-        eventually("it serves", || {
-            (Client::new(self.at, false).ask("/").0 == Answer::Answered).then_some(())
+    /// Waits until a request on a new connection comes to this.
+    #[track_caller]
+    fn answers(&self, wanted: Answer) {
+        eventually(&format!("a request is {wanted:?}"), || {
+            (Client::new(self.at, false).ask("/").0 == wanted).then_some(())
         });
     }
 }
 
-/// A port that nobody has, below those that the kernel gives to clients. Every test is a process of its own.
-fn free_port() -> SocketAddr {
-    let first = 20_000 + u16::try_from(std::process::id() % 12_000).expect("less than 12,000");
-    let addresses = (first..32_000).chain(20_000..first).map(|port| (Ipv4Addr::LOCALHOST, port).into());
-    let mut addresses = addresses.filter(|at: &SocketAddr| TcpListener::bind(at).is_ok());
-    addresses.next().expect("a free port")
-}
-
-/// Restarts in the middle of the load; `after` is how many answers there are before and after.
+/// Restarts in the middle of the load. Returns what the clients saw, and the report if there is one.
 #[track_caller]
 fn restart_under(world: &World, server: &Server, clients: Clients, flags: &[&str]) -> (Tally, Value) {
     let file = world.directory().join("report.json");
@@ -101,9 +95,9 @@ fn restart_under(world: &World, server: &Server, clients: Clients, flags: &[&str
     args.push(&server.target.name);
     soon(300);
     world.run(&args).is(0, &server.target.line());
-    server.serves();
+    server.answers(Answer::Answered);
     soon(300);
-    let report = fs::read(&file).map_or(Value::Null, |text| serde_json::from_slice(&text).expect("JSON"));
+    let report = if file.exists() { read_report(&file) } else { Value::Null };
     (clients.stop(), report)
 }
 
@@ -113,7 +107,7 @@ fn soon(ms: u64) {
 }
 
 fn restart_under_load_fails_no_request(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let clients = server.load("/sleep/20", false, Duration::ZERO);
     let (tally, report) = restart_under(world, &server, clients, &["-t", "8"]);
     assert_eq!(tally.failed(), 0, "{tally}: {report:#}");
@@ -126,7 +120,7 @@ fn restart_under_load_fails_no_request(world: &World) {
 
 /// The control: what docker's own semantics does to the same clients.
 fn restart_without_drain_fails_some(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let clients = server.load("/sleep/20", false, Duration::ZERO);
     let flags: &[&str] =
         if world.kind == Kind::Reference { &["-t", "1"] } else { &["-t", "1", "--no-drain"] };
@@ -135,7 +129,7 @@ fn restart_without_drain_fails_some(world: &World) {
 }
 
 fn restart_cuts_no_kept_connection(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let clients = server.load("/sleep/5", true, Duration::from_millis(20));
     let (tally, report) = restart_under(world, &server, clients, &["-t", "8"]);
     assert_eq!(tally.failed(), 0, "{tally}: {report:#}");
@@ -144,7 +138,7 @@ fn restart_cuts_no_kept_connection(world: &World) {
 }
 
 fn request_in_flight_is_answered_before_the_signal(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let answer = server.ask_and_be_heard(world, "/sleep/1500");
     let stopped = world.run(&["stop", "-t", "8", &server.target.name]);
     stopped.is(0, &server.target.line()).took_between(SECOND, NOT_TEN);
@@ -153,7 +147,7 @@ fn request_in_flight_is_answered_before_the_signal(world: &World) {
 
 /// The control.
 fn request_in_flight_is_cut_without_drain(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let answer = server.ask_and_be_heard(world, "/sleep/4000");
     let flags: &[&str] =
         if world.kind == Kind::Reference { &["stop", "-t", "0"] } else { &["stop", "-t", "0", "--no-drain"] };
@@ -162,18 +156,16 @@ fn request_in_flight_is_cut_without_drain(world: &World) {
 }
 
 fn new_connections_are_refused_while_a_stop_drains(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let answer = server.ask_and_be_heard(world, "/sleep/3000");
     let stop = world.spawn(&["stop", "-t", "20", &server.target.name]);
-    eventually("new connections are refused", || {
-        (Client::new(server.at, false).ask("/").0 == Answer::Refused).then_some(())
-    });
+    server.answers(Answer::Refused);
     assert_eq!(answer.join().expect("a client"), Answer::Answered, "refused were only the new ones");
     stop.ended().is(0, &server.target.line());
 }
 
 fn new_connections_may_be_served_while_a_stop_drains(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let answer = server.ask_and_be_heard(world, "/sleep/2000");
     let stop = world.spawn(&["stop", "-t", "20", "--new", "serve", &server.target.name]);
     let mut answers = 0;
@@ -189,14 +181,14 @@ fn new_connections_may_be_served_while_a_stop_drains(world: &World) {
 }
 
 fn stream_is_cut_at_the_cap_and_reported(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let answer = server.ask_and_be_heard(world, "/stream/2000/10");
     let file = world.directory().join("report.json");
     let report = file.to_str().expect("a path");
     let stopped = world.run(&["stop", "-t", "2", "--report", report, &server.target.name]);
     stopped.is(0, &server.target.line()).took_between(SECOND, NOT_TEN);
     assert_eq!(answer.join().expect("a client"), Answer::Cut);
-    let report: Value = serde_json::from_slice(&fs::read(&file).expect("a report")).expect("JSON");
+    let report = read_report(&file);
     let cut = &report["connections"]["cut"];
     assert_eq!(cut.as_array().map(Vec::len), Some(1), "{report:#}");
     assert_eq!(cut[0]["local"], server.at.to_string(), "{report:#}");
@@ -205,7 +197,7 @@ fn stream_is_cut_at_the_cap_and_reported(world: &World) {
 
 /// A client that never sends the rest of its request (slowloris).
 fn half_a_request_does_not_hold_a_stop_for_ever(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let mut client = TcpStream::connect(server.at).expect("a connection");
     std::io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: x\r\n").expect("half a request");
     let stopped = world.run(&["stop", "-t", "2", &server.target.name]);
@@ -214,62 +206,56 @@ fn half_a_request_does_not_hold_a_stop_for_ever(world: &World) {
 }
 
 fn interrupted_drain_leaves_the_program_serving(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let before = world.main_pid(&server.target);
     let answer = server.ask_and_be_heard(world, "/sleep/3000");
     let stop = world.spawn(&["stop", "-t", "20", &server.target.name]);
-    eventually("new connections are refused", || {
-        (Client::new(server.at, false).ask("/").0 == Answer::Refused).then_some(())
-    });
+    server.answers(Answer::Refused);
     stop.signal(Signal::INT);
     assert_eq!(stop.ended().code, 130);
-    server.serves();
+    server.answers(Answer::Answered);
     assert_eq!(answer.join().expect("a client"), Answer::Answered);
     assert_eq!(world.main_pid(&server.target), before);
 }
 
 /// Whatever we have put into the kernel ends with us.
 fn killed_in_the_drain_the_program_goes_on_serving(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let answer = server.ask_and_be_heard(world, "/sleep/3000");
-    let restart = world.spawn(&["stop", "-t", "20", "--new", "hold", &server.target.name]);
+    let stop = world.spawn(&["stop", "-t", "20", "--new", "hold", &server.target.name]);
     // The connection is not refused, and not answered: it waits.
     eventually("new connections wait", || {
         let connected = TcpStream::connect_timeout(&server.at, Duration::from_millis(50));
         connected.is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut).then_some(())
     });
-    restart.signal(Signal::KILL);
-    restart.ended();
-    server.serves();
+    stop.signal(Signal::KILL);
+    stop.ended();
+    server.answers(Answer::Answered);
     assert_eq!(answer.join().expect("a client"), Answer::Answered);
 }
 
 fn program_that_ends_by_itself_ends_the_drain(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let answer = server.ask_and_be_heard(world, "/sleep/9000");
     let stop = world.spawn(&["stop", "-t", "60", &server.target.name]);
-    eventually("new connections are refused", || {
-        (Client::new(server.at, false).ask("/").0 == Answer::Refused).then_some(())
-    });
-    crate::harness::kill(world.main_pid(&server.target));
+    server.answers(Answer::Refused);
+    kill(world.main_pid(&server.target));
     stop.ended().is(0, &server.target.line()).took_less_than(NOT_TEN);
     assert_eq!(answer.join().expect("a client"), Answer::Dropped);
 }
 
 fn restarted_program_that_does_not_listen_is_a_failure(world: &World) {
-    let server = Server::start(world, "http-once", &[]);
+    let server = Server::start(world, "http-once");
     let outcome = world.run(&["restart", "-t", "1", "--ready-timeout", "1s", &server.target.name]);
     assert_eq!(outcome.code, 1, "{outcome:#?}");
     outcome.took_less_than(NOT_TEN);
 }
 
 fn second_stop_ends_the_drain(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let answer = server.ask_and_be_heard(world, "/sleep/9000");
     let first = world.spawn(&["stop", "-t", "60", &server.target.name]);
-    eventually("new connections are refused", || {
-        (Client::new(server.at, false).ask("/").0 == Answer::Refused).then_some(())
-    });
+    server.answers(Answer::Refused);
     let second = world.run(&["stop", "-t", "1", &server.target.name]);
     second.is(0, &server.target.line()).took_less_than(NOT_TEN);
     first.ended().is(0, &server.target.line());
@@ -277,10 +263,10 @@ fn second_stop_ends_the_drain(world: &World) {
 }
 
 fn dry_run_names_port_and_hold(world: &World) {
-    let server = Server::start(world, "http", &[]);
+    let server = Server::start(world, "http");
     let outcome = world.run(&["restart", "--dry-run", &server.target.name]);
     let said = outcome.stdout();
     assert_eq!(outcome.code, 0, "{outcome:#?}");
     assert!(said.contains(&server.at.port().to_string()) && said.contains("held (nfqueue)"), "{said}");
-    server.serves();
+    server.answers(Answer::Answered);
 }

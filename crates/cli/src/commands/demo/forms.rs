@@ -5,8 +5,7 @@ use std::path::Path;
 use gracefully_core::policy::Request;
 use gracefully_core::report::Report;
 
-use super::{Stage, word};
-use crate::display::verdict;
+use super::{Stage, tell, word};
 use crate::settings::Settings;
 
 pub(super) async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<()> {
@@ -20,9 +19,7 @@ pub(super) async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<(
         for line in ended.log.lines() {
             console.line(&format!("  log     {line}"));
         }
-        for line in verdict("report", &ended.report) {
-            console.line(&format!("  {line}"));
-        }
+        tell(console, &ended.report);
         console.line("");
         rows.push(ended.row(form));
     }

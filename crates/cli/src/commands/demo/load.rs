@@ -1,16 +1,14 @@
 //! The same server, which handles no signal, restarted under load: first as docker does it, then gracefully.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use gracefully_core::diagnosis::START_UP_ALLOWANCE;
 use gracefully_core::policy::{Care, Request, Then};
 use gracefully_core::report::Report;
-use gracefully_load::{Load, Tally};
+use gracefully_load::{Load, Tally, free_address};
 
-use super::{Stage, word};
-use crate::display::verdict;
+use super::{Stage, tell, word};
 use crate::settings::Settings;
 
 /// How many clients ask, one request after the other, each on a connection of its own.
@@ -38,9 +36,7 @@ pub(super) async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<(
     for (name, title, care) in ways {
         console.line(&format!("restart, {title}"));
         let (report, tally) = restart(settings, stage, &format!("hello-{name}"), care).await?;
-        for line in verdict("report", &report) {
-            console.line(&format!("  {line}"));
-        }
+        tell(console, &report);
         console.line(&format!("  clients {tally}\n"));
         rows.push(format!(
             "{name:<12} {:<12} {:<12} {:<16} {:.3} s",
@@ -66,7 +62,7 @@ async fn restart(
     name: &str,
     care: Care,
 ) -> anyhow::Result<(Report, Tally)> {
-    let to = free_port().context("there is no free port for the server")?;
+    let to = free_address().context("there is no free port for the server")?;
     let command = vec![word(&stage.program("hello")), to.to_string()];
     let container = stage.run(name, command, "listening on").await?;
     let clients = Load { path: PATH.to_owned(), ..Load::new(to, CLIENTS) }.start();
@@ -77,9 +73,4 @@ async fn restart(
     // Every client ends with the answer that it waits for, also when the restart has failed.
     let tally = tokio::task::spawn_blocking(|| clients.stop()).await.context("a client has panicked")?;
     Ok((report?, tally))
-}
-
-/// A port of this host that nobody listens on. Another program may be quicker than the server; then that says so.
-fn free_port() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

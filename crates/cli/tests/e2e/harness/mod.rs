@@ -12,9 +12,9 @@ mod world;
 
 pub(crate) use poll::{LONG, NOT_TEN, SECOND, eventually};
 pub(crate) use program::{clean, gracefully, link, program, small_monitor};
-pub(crate) use running::{Outcome, Running, kill, run, start};
+pub(crate) use running::{Outcome, Running, kill, run, signal, start};
 pub(crate) use skip::{Skip, skip};
-pub(crate) use world::{Kind, Target, World, created, new_name};
+pub(crate) use world::{Kind, Target, World, created, new_name, read_report};
 
 /// A list of behaviours: the number of the conformance case (docs in `main.rs`), the function, the engines. An engine
 /// that should have the behaviour and cannot is followed by the reason: `podman("it has its own words for that")`.

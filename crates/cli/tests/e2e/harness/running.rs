@@ -99,10 +99,13 @@ pub(crate) fn start(command: &mut Command) -> Running {
 
 /// SIGKILL to a process that is not ours, as if it came from somebody else. That it has ended already is no error.
 pub(crate) fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+/// Any signal to such a process; says whether it was there.
+pub(crate) fn signal(pid: u32, signal: Signal) -> bool {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a PID")).expect("a PID");
-    if let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) {
-        let _ = pidfd_send_signal(fd, Signal::KILL);
-    }
+    pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|fd| pidfd_send_signal(fd, signal).is_ok())
 }
 
 /// A command that runs.

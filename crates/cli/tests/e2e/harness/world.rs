@@ -269,8 +269,8 @@ impl World {
         let id = id.as_str().expect("an identifier");
         let file = self.state_directory().join("containers").join(id).join("report.json");
         // Whoever has not asked for the stop may see the program end before the conductor has written it.
-        let report = eventually("there is a report", || fs::read(&file).ok());
-        serde_json::from_slice(&report).expect("JSON")
+        eventually("there is a report", || file.exists().then_some(()));
+        read_report(&file)
     }
 
     /// Everything the container has written.
@@ -429,6 +429,12 @@ fn host(engine: &str) -> Result<String, Skip> {
 }
 
 /// The static victim.
+/// A report that was written to a file.
+#[track_caller]
+pub(crate) fn read_report(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).expect("a report")).expect("JSON")
+}
+
 fn victim() -> Result<PathBuf, Skip> {
     std::env::var_os("GRACEFULLY_TEST_VICTIM")
         .map(PathBuf::from)
