@@ -11,7 +11,6 @@
 //! by SIGSTOP, there is a second limit: every rule looks for an element in a set that the kernel removes when its time is
 //! up, and holds no longer than that.
 
-use std::ffi::CString;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -19,6 +18,13 @@ use gracefully_linux::netlink::{ACK, REQUEST, Socket, Writer};
 use rustix::io::Result;
 use rustix::net::netlink::NETFILTER;
 use rustix::time::{ClockId, clock_gettime};
+
+use self::expression::{
+    Header, Meta, REGISTER, bitwise_and, compare, compare_not, destination_type, expression, meta, number,
+    payload, string,
+};
+
+mod expression;
 
 /// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message's type.
 const NFTABLES: u16 = 10 << 8;
@@ -306,7 +312,7 @@ impl Verdict {
             Self::Queue { number, by: Queueing::Target } => expression(to, "target", |to| {
                 string(to, 1, "NFQUEUE");
                 // The revision with flags: `struct xt_NFQ_info_v3`, filled up to a multiple of 8 (XT_ALIGN).
-                self::number(to, 2, 3);
+                expression::number(to, 2, 3);
                 to.attribute(3, |to| {
                     for field in [number, 1, 1, 0] {
                         to.put(&field.to_ne_bytes());
@@ -327,27 +333,6 @@ impl Verdict {
     }
 }
 
-/// What is known about a packet besides its bytes.
-#[derive(Clone, Copy)]
-enum Meta {
-    /// `NFT_META_OIFTYPE`: the kind of interface by which it leaves.
-    OutputInterfaceType = 9,
-    /// `NFT_META_NFPROTO`
-    NetworkProtocol = 15,
-    /// `NFT_META_L4PROTO`
-    TransportProtocol = 16,
-}
-
-/// The headers of a packet: `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
-#[derive(Clone, Copy)]
-enum Header {
-    Network = 1,
-    Transport = 2,
-}
-
-/// The register that every expression of ours uses (`NFT_REG_1`).
-const REGISTER: u32 = 1;
-
 /// Is the time of the rules not up?
 fn is_in_force(to: &mut Writer) {
     expression(to, "immediate", |to| {
@@ -359,76 +344,6 @@ fn is_in_force(to: &mut Writer) {
         number(to, 2, REGISTER);
         number(to, 4, 1);
     });
-}
-
-fn meta(to: &mut Writer, key: Meta) {
-    expression(to, "meta", |to| {
-        number(to, 1, REGISTER);
-        number(to, 2, key as u32);
-    });
-}
-
-fn payload(to: &mut Writer, header: Header, offset: u32, length: u32) {
-    expression(to, "payload", |to| {
-        number(to, 1, REGISTER);
-        number(to, 2, header as u32);
-        number(to, 3, offset);
-        number(to, 4, length);
-    });
-}
-
-/// Whose the destination is, as the routing table says.
-fn destination_type(to: &mut Writer) {
-    expression(to, "fib", |to| {
-        number(to, 1, REGISTER);
-        // `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR`
-        number(to, 2, 3);
-        number(to, 3, 2);
-    });
-}
-
-fn bitwise_and(to: &mut Writer, mask: u8) {
-    expression(to, "bitwise", |to| {
-        number(to, 1, REGISTER);
-        number(to, 2, REGISTER);
-        number(to, 3, 1);
-        to.nested(4, |to| to.attribute(1, |to| to.put(&[mask])));
-        to.nested(5, |to| to.attribute(1, |to| to.put(&[0])));
-    });
-}
-
-fn compare(to: &mut Writer, with: &[u8]) {
-    comparison(to, 0, with);
-}
-
-fn compare_not(to: &mut Writer, with: &[u8]) {
-    comparison(to, 1, with);
-}
-
-/// `NFT_CMP_EQ` is 0, `NFT_CMP_NEQ` is 1.
-fn comparison(to: &mut Writer, operation: u32, with: &[u8]) {
-    expression(to, "cmp", |to| {
-        number(to, 1, REGISTER);
-        number(to, 2, operation);
-        to.nested(3, |to| to.attribute(1, |to| to.put(with)));
-    });
-}
-
-fn expression(to: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
-    to.nested(1, |to| {
-        string(to, 1, name);
-        to.nested(2, data);
-    });
-}
-
-fn string(to: &mut Writer, kind: u16, text: &str) {
-    let text = CString::new(text).expect("our names have no zero byte");
-    to.attribute(kind, |to| to.put(text.as_bytes_with_nul()));
-}
-
-/// Netfilter's numbers are big-endian.
-fn number(to: &mut Writer, kind: u16, number: u32) {
-    to.attribute(kind, |to| to.put(&number.to_be_bytes()));
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! Only the program under test sees the jump: it loads a library of ours first (`clock/jump.c`). The clock of the machine
 //! is not touched. A monitor of the local engine asks the kernel and no
 //! library, so nothing can be put in between; there the search over all orders of events lets the clock jump
-//! (`crates/monitor/src/supervisor/tests.rs`).
+//! (`crates/monitor/src/supervisor/tests/search.rs`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
