@@ -1,5 +1,9 @@
-//! A Docker daemon of our own: own data, socket and cgroup, no bridge, no firewall rules. Nothing of the host's daemon,
-//! if there is one, is touched, and nothing is left behind.
+//! A Docker daemon of our own: own data, socket, cgroup, and a network namespace of its own, in which its bridge, its
+//! firewall rules and its published ports are. Nothing of the host's daemon, if there is one, is touched, and nothing is
+//! left behind.
+//!
+//! Whoever wants to reach a published port goes into the namespace of [`Dockerd::pid`], which is to its containers what
+//! the host is to those of an ordinary daemon.
 //!
 //! The end-to-end suite uses this file too, for the daemon that dies in the middle of a stop.
 
@@ -17,6 +21,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// How long the daemon may take to answer, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The daemon, in a new namespace, whose loopback interface is still down.
+const LOOPBACK: &str = "ip link set lo up && exec dockerd \"$@\"";
+
 /// A running private daemon. Dropping it ends it with everything that it started.
 #[derive(Debug)]
 pub(crate) struct Dockerd {
@@ -25,9 +32,21 @@ pub(crate) struct Dockerd {
     cgroup: String,
 }
 
+
 impl Dockerd {
-    /// Starts a daemon and waits until it answers.
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Starts a daemon and waits until it answers; says why it has no bridge, and so no published ports,
+    /// if it can have none.
+    pub(crate) fn start() -> io::Result<(Self, Option<io::Error>)> {
+        match Self::start_with(&[]) {
+            Ok(daemon) => Ok((daemon, None)),
+            Err(why) => {
+                let no_network = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"];
+                Ok((Self::start_with(&no_network)?, Some(why)))
+            }
+        }
+    }
+
+    fn start_with(options: &[&str]) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("gracefully-dockerd-").tempdir()?;
         let at = directory.path();
         let cgroup = at.file_name().and_then(OsStr::to_str).unwrap_or("gracefully-dockerd").to_string();
@@ -35,11 +54,11 @@ impl Dockerd {
         let log = fs::File::create(at.join("log"))?;
         // If we are killed, the kernel ends the daemon, and the daemon its containers. A group of its own keeps the
         // terminal's Ctrl-C from it: we still need it to clean up.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "--", "dockerd", "--storage-driver=vfs", "--bridge=none"])
-            .args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"])
-            .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent"])
+        let child = Command::new("unshare")
+            .args(["--net", "--", "setpriv", "--pdeathsig", "TERM", "--", "sh", "-c", LOOPBACK, "dockerd"])
+            .args(["--storage-driver=vfs", "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent"])
             .arg(format!("/{cgroup}"))
+            .args(options)
             .arg("--config-file")
             .arg(at.join("daemon.json"))
             .arg("--data-root")

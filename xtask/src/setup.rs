@@ -19,6 +19,8 @@ const NEEDS: &[Need] = &[
         package: "docker.io",
         what_for: "the docker engine's tests and the reference",
     },
+    Need { program: "ip", package: "iproute2", what_for: "the private dockerd's network namespace" },
+    Need { program: "iptables", package: "iptables", what_for: "its published ports" },
     Need { program: "podman", package: "podman", what_for: "the docker engine's tests on Podman's socket" },
     Need { program: "busybox", package: "busybox-static", what_for: "/bin/sh in the shell-form image" },
     Need {

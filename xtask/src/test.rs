@@ -39,7 +39,14 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         ("GRACEFULLY_TEST_SKIPS", skips.display().to_string()),
     ];
     match &docker {
-        Ok(daemon) => environment.push(("GRACEFULLY_TEST_DOCKER_HOST", daemon.host())),
+        Ok((daemon, no_bridge)) => {
+            environment.push(("GRACEFULLY_TEST_DOCKER_HOST", daemon.host()));
+            environment.push(("GRACEFULLY_TEST_DOCKER_PID", daemon.pid().to_string()));
+            if let Some(why) = no_bridge {
+                let why = format!("the private dockerd could make no bridge: {why}");
+                environment.push(("GRACEFULLY_TEST_NO_BRIDGE", why));
+            }
+        }
         Err(why) => environment.push(("GRACEFULLY_TEST_NO_DOCKER", format!("{why:#}"))),
     }
     match &podman {
@@ -53,7 +60,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     }
     let skipped = read_skips(&skips)?;
     if tally.failed > 0
-        && let Ok(daemon) = &docker
+        && let Ok((daemon, _)) = &docker
     {
         eprintln!("the private dockerd:\n{}", autopsy::of(daemon));
     }
@@ -69,17 +76,17 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn start_docker(artifacts: &Artifacts) -> Result<Dockerd> {
+fn start_docker(artifacts: &Artifacts) -> Result<(Dockerd, Option<std::io::Error>)> {
     if !rustix::process::geteuid().is_root() {
         bail!("a private dockerd needs root");
     }
     if command::find("dockerd").is_none() {
         bail!("dockerd is not installed (Debian: docker.io)");
     }
-    let daemon = Dockerd::start().context("no private dockerd")?;
+    let (daemon, no_bridge) = Dockerd::start().context("no private dockerd")?;
     eprintln!("test: a private dockerd (pid {}) answers at {}", daemon.pid(), daemon.host());
     images::build(&daemon.host(), artifacts).context("the images could not be built")?;
-    Ok(daemon)
+    Ok((daemon, no_bridge))
 }
 
 fn start_podman(artifacts: &Artifacts) -> Result<Podman> {

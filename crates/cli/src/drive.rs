@@ -282,6 +282,15 @@ impl Walk<'_> {
                 self.tell(Event::ConnectionsObserved(traffic));
             }
             Notice::Limited(limit) => self.notice_limit(limit),
+            Notice::Hidden(limit) => {
+                self.traffic.hide();
+                self.notice_limit(limit);
+                self.tell(Event::ConnectionsHidden);
+                // Nobody is going to judge them.
+                if let Some(status) = self.ended.take() {
+                    self.tell(Event::MainExited(status));
+                }
+            }
             Notice::Judged(cut) => {
                 self.tell(Event::ConnectionsObserved(Seen { in_flight: cut, new: 0 }));
                 if let Some(status) = self.ended.take() {

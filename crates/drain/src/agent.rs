@@ -7,7 +7,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,8 +32,11 @@ const LOOK: Duration = Duration::from_millis(1);
 /// The longest.
 const LOOK_AT_LEAST: Duration = Duration::from_millis(500);
 
-/// The part of a processor that looking may take: one in twenty.
+/// The part of a processor that all looking of this process may take: one in twenty.
 const SHARE: u32 = 20;
+
+/// How many agents there are, who have to make do with that.
+static AGENTS: AtomicU32 = AtomicU32::new(0);
 
 /// How long connections that were held are let go at the pace of the listener. After that all go.
 const LET_GO_WITHIN: Duration = Duration::from_secs(2);
@@ -57,6 +60,8 @@ pub enum Notice {
     Looked(Traffic),
     /// Something cannot be done.
     Limited(Limit),
+    /// The connections cannot be looked at. Nothing is done about them, and nothing more is told.
+    Hidden(Limit),
     /// The answer to [`Drain::judge`]: how many connections were cut.
     Judged(u32),
     /// The answer to [`Drain::await_listeners`]: the new program listens wherever the old one did.
@@ -77,29 +82,27 @@ enum Command {
 }
 
 impl Drain {
-    /// Begins to look after the connections of `target`. `tell` is called on the thread.
+    /// Begins to look after the connections of `target`. `tell` is called on the thread; a program whose connections
+    /// cannot be looked at is told as [`Notice::Hidden`].
     pub fn begin(
         target: Target,
-        tell: impl FnMut(Notice) + Send + 'static,
+        mut tell: impl FnMut(Notice) + Send + 'static,
     ) -> std::result::Result<Self, Limit> {
         let (commands, received) = mpsc::channel();
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = Arc::new(wake.map_err(Limit::system)?);
-        let (began, has_begun) = mpsc::channel();
         let woken = Arc::clone(&wake);
         let done = Arc::new(AtomicBool::new(false));
         let is_done = Arc::clone(&done);
-        let thread = std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
-            match Agent::new(target, Box::new(tell)) {
-                Ok(agent) => {
-                    let _ = began.send(Ok(()));
-                    agent.run(&received, &woken, &is_done);
+        // Only the thread waits for the kernel: whoever has fifty programs to stop has one thread for everything else.
+        let thread =
+            std::thread::Builder::new().name("drain".to_owned()).spawn(move || match Agent::find(&target) {
+                Ok((main, watch)) => {
+                    Agent::new(target, main, watch, Box::new(tell)).run(&received, &woken, &is_done);
                 }
-                Err(limit) => drop(began.send(Err(limit))),
-            }
-        });
+                Err(limit) => tell(Notice::Hidden(limit)),
+            });
         let thread = thread.map_err(|_| Limit::system(Errno::AGAIN))?;
-        has_begun.recv().unwrap_or(Err(Limit::system(Errno::CANCELED)))?;
         Ok(Self { commands, wake, done, thread: Some(thread) })
     }
 
@@ -178,9 +181,13 @@ struct Agent {
     /// When to look next; `None`: nobody wants to know.
     look_at: Option<Duration>,
     tally: Connections,
-    processor_before: Duration,
     tell: Box<dyn FnMut(Notice) + Send>,
+    _counted: Counted,
 }
+
+/// One of [`AGENTS`].
+#[derive(Debug)]
+struct Counted;
 
 /// What happens to new connections.
 #[derive(Debug)]
@@ -191,11 +198,15 @@ enum Shut {
 }
 
 impl Agent {
-    fn new(target: Target, tell: Box<dyn FnMut(Notice) + Send>) -> std::result::Result<Self, Limit> {
-        let processor_before = processor_time();
+    /// Takes hold of the program and begins to watch it.
+    fn find(target: &Target) -> std::result::Result<(PidFd, Watch), Limit> {
         let main = PidFd::open(target.main).map_err(|_| Limit::watch(Errno::SRCH))?;
-        let watch = Watch::begin(&target, Duration::ZERO).map_err(Limit::watch)?;
-        Ok(Self {
+        let watch = Watch::begin(target, Duration::ZERO).map_err(Limit::watch)?;
+        Ok((main, watch))
+    }
+
+    fn new(target: Target, main: PidFd, watch: Watch, tell: Box<dyn FnMut(Notice) + Send>) -> Self {
+        Self {
             epoch: Instant::now(),
             target,
             main,
@@ -207,9 +218,9 @@ impl Agent {
             last: Vec::new(),
             look_at: None,
             tally: Connections::default(),
-            processor_before,
             tell,
-        })
+            _counted: Counted::new(),
+        }
     }
 
     fn run(mut self, commands: &Receiver<Command>, wake: &OwnedFd, done: &AtomicBool) {
@@ -330,7 +341,8 @@ impl Agent {
                     return;
                 }
             }
-            self.look_at = Some(now + pause_after(began));
+            let worthwhile = self.watch.next_look().unwrap_or_default();
+            self.look_at = Some(worthwhile.max(now + pause_after(began)));
         }
         if let Some((target, at)) = &mut self.awaited
             && *at <= now
@@ -430,7 +442,7 @@ impl Agent {
         let _refused = ended.then(|| std::mem::replace(&mut self.gate, Shut::No));
         self.release();
         done.store(true, Ordering::Release);
-        self.tally.cpu = processor_time().saturating_sub(self.processor_before);
+        self.tally.cpu = processor_time();
         (self.tell)(Notice::Finished(self.tally));
     }
 }
@@ -449,7 +461,21 @@ fn listens_again(target: &Target, ports: &[u16], now: Duration) -> Option<Watch>
 
 /// How long to do nothing after something that was begun with so much processor time used.
 fn pause_after(began: Duration) -> Duration {
-    (processor_time().saturating_sub(began) * SHARE).clamp(LOOK, LOOK_AT_LEAST)
+    let sharing = AGENTS.load(Ordering::Relaxed).max(1);
+    (processor_time().saturating_sub(began) * SHARE * sharing).clamp(LOOK, LOOK_AT_LEAST)
+}
+
+impl Counted {
+    fn new() -> Self {
+        AGENTS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        AGENTS.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How much processor time this thread has used.

@@ -22,11 +22,11 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use gracefully_core::traffic::Method;
+use gracefully_linux::holders;
 use gracefully_linux::netns::NetNs;
 use rustix::io::{Errno, Result};
 
 use crate::nftables::{Destination, Hook, Match, Table, Verdict};
-use crate::owners::Owners;
 use crate::target::Target;
 use crate::valve::{Kind, Valves};
 use crate::watch::Watch;
@@ -88,10 +88,10 @@ impl Doors {
         if watch.shares_ours {
             // What it sends to itself arrives by the loopback interface; nothing else of this machine's goes there.
             let matches =
-                ports.iter().map(|&port| Match { hook: Hook::Prerouting, to: Destination::Local, port });
+                ports.iter().map(|&port| Match { hook: Hook::Arrival, to: Destination::Local, port });
             return Self { matches: matches.collect(), inside: false };
         }
-        let both = |to, port| [Hook::Prerouting, Hook::Output].map(|hook| Match { hook, to, port });
+        let both = |to, port| [Hook::ArrivalFromOthers, Hook::Departure].map(|hook| Match { hook, to, port });
         let published = target.published.iter().flat_map(|published| match published.outside {
             outside if outside.ip().is_unspecified() => both(Destination::Local, outside.port()),
             outside => both(Destination::Address(outside.ip()), outside.port()),
@@ -109,7 +109,7 @@ impl Doors {
         if matches.is_empty() {
             // Nobody outside knows it; there may be clients in its own namespace.
             let matches =
-                ports.iter().map(|&port| Match { hook: Hook::Prerouting, to: Destination::Local, port });
+                ports.iter().map(|&port| Match { hook: Hook::Arrival, to: Destination::Local, port });
             return Self { matches: matches.collect(), inside: true };
         }
         Self { matches, inside: false }
@@ -119,7 +119,9 @@ impl Doors {
     /// it has accepted: a rule without a queue cannot tell that from others.
     fn spare_proxy(&self, target: &Target) -> Self {
         let of_proxy = |door: &Match| match door.to {
-            Destination::Address(address) => door.hook == Hook::Output && target.addresses.contains(&address),
+            Destination::Address(address) => {
+                door.hook == Hook::Departure && target.addresses.contains(&address)
+            }
             Destination::Local => false,
         };
         let spared = self.matches.iter().filter(|door| target.published.is_empty() || !of_proxy(door));
@@ -169,7 +171,7 @@ pub(crate) fn hold(
 /// Fails with the reason for each method that was tried.
 pub(crate) fn method(target: &Target, watch: &Watch) -> std::result::Result<Method, Vec<(Method, Errno)>> {
     let inside = Doors::of(target, watch).inside;
-    let nowhere = Match { hook: Hook::Prerouting, to: Destination::Local, port: 0 };
+    let nowhere = Match { hook: Hook::Arrival, to: Destination::Local, port: 0 };
     let doors = Doors { matches: vec![nowhere], inside };
     let second = Duration::from_secs(1);
     let tries: [(Method, &dyn Fn() -> Result<()>); 3] = [
@@ -204,7 +206,8 @@ pub(crate) fn is_of_proxy(from: SocketAddr) -> bool {
             inode = socket.inode;
         }
     });
-    found.is_ok() && inode != 0 && proxies().any(|pid| Owners::of(pid).have(inode))
+    let has_it = |pid| holders::sockets(pid).is_ok_and(|open| open.iter().any(|(_, open)| *open == inode));
+    found.is_ok() && inode != 0 && proxies().any(has_it)
 }
 
 /// The processes of Docker's userland proxy.

@@ -68,25 +68,22 @@ const PRIORITY: i32 = -310;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
     /// They arrive, from another machine, a bridge or the loopback interface.
-    Prerouting,
-    /// A program of this machine sends them.
-    Output,
+    Arrival,
+    /// They arrive, but not by the loopback interface: what this machine sends to itself met its rule when it was sent.
+    ArrivalFromOthers,
+    /// A program of this machine sends them. What is translated to another destination (DNAT) is seen before that, as if
+    /// it went to ourselves.
+    Departure,
 }
 
+/// The chains of a table: name, and number of the kernel's hook (`NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_OUT`).
+const CHAINS: [(&str, u32); 2] = [("prerouting", 0), ("output", 3)];
+
 impl Hook {
-    const ALL: [Self; 2] = [Self::Prerouting, Self::Output];
-
-    fn number(self) -> u32 {
+    fn chain(self) -> &'static str {
         match self {
-            Self::Prerouting => 0,
-            Self::Output => 3,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Prerouting => "prerouting",
-            Self::Output => "output",
+            Self::Arrival | Self::ArrivalFromOthers => CHAINS[0].0,
+            Self::Departure => CHAINS[1].0,
         }
     }
 }
@@ -223,12 +220,14 @@ fn batch(table: &str, rules: &[(Match, Verdict)], at_most: Duration) -> (Writer,
         string(to, 1, table);
         number(to, 2, OWNER);
     });
-    for hook in Hook::ALL.into_iter().filter(|hook| rules.iter().any(|(to, _)| to.hook == *hook)) {
+    for (chain, hook) in
+        CHAINS.into_iter().filter(|(chain, _)| rules.iter().any(|(to, _)| to.hook.chain() == *chain))
+    {
         last = batch.message(NEW_CHAIN, CREATE | ACK, &|to| {
             string(to, 1, table);
-            string(to, 3, hook.name());
+            string(to, 3, chain);
             to.nested(4, |to| {
-                number(to, 1, hook.number());
+                number(to, 1, hook);
                 number(to, 2, PRIORITY.cast_unsigned());
             });
             string(to, 7, "filter");
@@ -248,7 +247,7 @@ fn batch(table: &str, rules: &[(Match, Verdict)], at_most: Duration) -> (Writer,
     for (which, verdict) in rules {
         last = batch.message(NEW_RULE, CREATE | APPEND | ACK, &|to| {
             string(to, 1, table);
-            string(to, 2, which.hook.name());
+            string(to, 2, which.hook.chain());
             to.nested(4, |to| {
                 which.write(to);
                 is_in_force(to);
@@ -291,9 +290,8 @@ impl Match {
                 compare(to, &address.octets());
             }
         }
-        // What goes to ourselves by the loopback interface arrives, too, and meets the rule there.
-        if self.hook == Hook::Output {
-            meta(to, Meta::OutputInterfaceType);
+        if self.hook == Hook::ArrivalFromOthers {
+            meta(to, Meta::InputInterfaceType);
             // `ARPHRD_LOOPBACK`
             compare_not(to, &772_u16.to_ne_bytes());
         }
@@ -377,8 +375,7 @@ mod tests {
                 {
                     for destination in [Destination::Local, Destination::Address(one.ip())] {
                         let table =
-                            Table::install(&[(to(Hook::Prerouting, destination, one), verdict)], LONG)
-                                .unwrap();
+                            Table::install(&[(to(Hook::Arrival, destination, one), verdict)], LONG).unwrap();
                         assert_eq!(connect(one), Some(seen), "{destination:?} {verdict:?}");
                         assert_eq!(connect(other), None);
                         drop(table);
@@ -397,7 +394,7 @@ mod tests {
             let port = listener.local_addr().unwrap().port();
             let (meant, other) =
                 (SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port)));
-            let rule = to(Hook::Prerouting, Destination::Address(meant.ip()), meant);
+            let rule = to(Hook::Arrival, Destination::Address(meant.ip()), meant);
             let _table = Table::install(&[(rule, Verdict::Reset)], LONG).unwrap();
             assert_eq!(connect(meant), Some(ErrorKind::ConnectionRefused));
             assert_eq!(connect(other), None);
@@ -409,9 +406,18 @@ mod tests {
         in_new_netns(|| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            let rule = to(Hook::Output, Destination::Local, address);
-            let _table = Table::install(&[(rule, Verdict::Drop)], LONG).unwrap();
-            assert_eq!(connect(address), None, "it leaves by the loopback interface");
+            let install = |hook, verdict| {
+                Table::install(&[(to(hook, Destination::Local, address), verdict)], LONG).unwrap()
+            };
+            let arriving = install(Hook::ArrivalFromOthers, Verdict::Reset);
+            assert_eq!(connect(address), None, "it arrives by the loopback interface");
+            for (verdict, seen) in
+                [(Verdict::Reset, ErrorKind::ConnectionRefused), (Verdict::Drop, ErrorKind::TimedOut)]
+            {
+                let _leaving = install(Hook::Departure, verdict);
+                assert_eq!(connect(address), Some(seen), "{verdict:?}");
+            }
+            drop(arriving);
         });
     }
 
@@ -420,7 +426,7 @@ mod tests {
         in_new_netns(|| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            let rule = to(Hook::Prerouting, Destination::Local, address);
+            let rule = to(Hook::Arrival, Destination::Local, address);
             let time = Duration::from_millis(300);
             let began = Instant::now();
             let _table = Table::install(&[(rule, Verdict::Reset)], time).unwrap();
@@ -436,7 +442,7 @@ mod tests {
         in_new_netns(|| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            let rule = to(Hook::Prerouting, Destination::Local, address);
+            let rule = to(Hook::Arrival, Destination::Local, address);
             let first = Table::install(&[(rule, Verdict::Reset)], LONG).unwrap();
             let second = Table::install(&[(rule, Verdict::Reset)], LONG).unwrap();
             drop(first);
@@ -450,7 +456,7 @@ mod tests {
     fn a_rule_that_the_kernel_refuses_leaves_nothing() {
         in_new_netns(|| {
             let queue = |by| Verdict::Queue { number: 7, by };
-            let rule = Match { hook: Hook::Prerouting, to: Destination::Local, port: 80 };
+            let rule = Match { hook: Hook::Arrival, to: Destination::Local, port: 80 };
             let tried =
                 [Queueing::Native, Queueing::Target].map(|by| Table::install(&[(rule, queue(by))], LONG));
             assert!(tried.iter().any(Result::is_ok), "{tried:?}");

@@ -24,11 +24,9 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
-    /// Looks at the program for the first time.
+    /// Those of a program; nothing is known before the first [`refresh`](Self::refresh).
     pub(crate) fn of(main: u32) -> Self {
-        let mut owners = Self { main, sockets: HashMap::new(), hidden: false, held: HashMap::new() };
-        owners.refresh();
-        owners
+        Self { main, sockets: HashMap::new(), hidden: false, held: HashMap::new() }
     }
 
     /// The main process.
@@ -36,7 +34,7 @@ impl Owners {
         self.main
     }
 
-    /// Looks again: processes and files may have come and gone.
+    /// Looks at the program's files: since the last time, processes and files may have come and gone.
     pub(crate) fn refresh(&mut self) {
         self.sockets.clear();
         self.hidden = false;
@@ -53,6 +51,11 @@ impl Owners {
     /// May we not look?
     pub(crate) fn are_hidden(&self) -> bool {
         self.hidden
+    }
+
+    /// Has the program no socket open, as far as we see?
+    pub(crate) fn have_none(&self) -> bool {
+        self.sockets.is_empty()
     }
 
     /// Has the program this socket open?
@@ -102,6 +105,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         let mut owners = Owners::of(std::process::id());
+        owners.refresh();
         assert!(!owners.are_hidden());
         assert!(owners.have(inode(&listener)) && owners.have(inode(&server)));
 

@@ -202,7 +202,7 @@ mod tests {
     use std::time::Duration;
 
     fn table(queue: &Queue, port: u16) -> Table {
-        let syn = Match { hook: Hook::Prerouting, to: Destination::Local, port };
+        let syn = Match { hook: Hook::Arrival, to: Destination::Local, port };
         let install = |by| {
             Table::install(&[(syn, Verdict::Queue { number: queue.number(), by })], Duration::from_secs(60))
         };

@@ -73,6 +73,16 @@ impl Watch {
         Ok(Self { inside, outside, shares_ours })
     }
 
+    /// When a look can show something at the earliest, if that is known: who listens nowhere has no connections.
+    pub(crate) fn next_look(&self) -> Option<Duration> {
+        match &self.inside.whose {
+            Whose::Programs(programs) if self.inside.ports.is_empty() && self.outside.is_none() => {
+                Some(programs.due)
+            }
+            Whose::Programs(_) | Whose::At(_) => None,
+        }
+    }
+
     /// How many connections the program can accept now.
     pub(crate) fn room(&mut self, now: Duration) -> Result<u32> {
         self.inside.look(now)?;
@@ -163,9 +173,8 @@ struct Programs {
     due: Duration,
     /// Ports at which somebody else listens, too.
     shared: Vec<u16>,
-    /// Everything in this network namespace is taken for the program's: we may not look into its files, and the namespace
-    /// is not ours.
-    alone: bool,
+    /// Whether the program is in our network namespace.
+    shares_ours: bool,
 }
 
 /// A connection since it was first seen.
@@ -200,9 +209,8 @@ impl Place {
     /// The sockets of a program, in the network namespace of the calling thread.
     fn of_program(main: u32, shares_ours: bool, now: Duration) -> Result<Self> {
         let owners = Owners::of(main);
-        let alone = !shares_ours && owners.are_hidden();
         let listeners = SockDiag::open(Which { states: States::LISTENING, ports: &[] })?;
-        let programs = Programs { owners, listeners, due: now, shared: Vec::new(), alone };
+        let programs = Programs { owners, listeners, due: now, shared: Vec::new(), shares_ours };
         let mut place = Self::new(Vec::new(), Whose::Programs(Box::new(programs)))?;
         place.find_listeners(now)?;
         place.tap = tap(&place.ports);
@@ -254,6 +262,9 @@ impl Place {
 
     /// As [`Watch::end_now`].
     fn end_now(&mut self) -> Result<Vec<Ended>> {
+        if self.connections.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut after = HashMap::new();
         self.diag.dump(|socket| {
             after.insert(socket.cookie, *socket);
@@ -389,14 +400,25 @@ impl Place {
 }
 
 impl Programs {
+    /// Is everything in this network namespace taken for the program's? We may not look into its files, and the namespace
+    /// is not ours.
+    fn alone(&self) -> bool {
+        !self.shares_ours && self.owners.are_hidden()
+    }
+
     /// The ports at which the program listens now, in order.
     fn listening(&mut self) -> Result<Vec<u16>> {
-        let Self { owners, listeners, alone, .. } = self;
-        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        self.shared.clear();
         // Since we looked at its files, the program may have opened others.
-        owners.refresh();
+        self.owners.refresh();
+        let alone = self.alone();
+        if !alone && self.owners.have_none() {
+            return Ok(Vec::new());
+        }
+        let Self { owners, listeners, .. } = self;
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
         listeners.dump(|socket| {
-            let is_ours = if *alone { socket.local.ip() != DOCKERS_DNS } else { owners.have(socket.inode) };
+            let is_ours = if alone { socket.local.ip() != DOCKERS_DNS } else { owners.have(socket.inode) };
             if is_ours { &mut ours } else { &mut others }.push(socket.local.port());
         })?;
         ours.sort_unstable();
@@ -410,7 +432,7 @@ impl Programs {
 impl Whose {
     fn listens(&self, socket: &TcpSocket) -> bool {
         match self {
-            Self::Programs(programs) => programs.alone || programs.owners.have(socket.inode),
+            Self::Programs(programs) => programs.alone() || programs.owners.have(socket.inode),
             Self::At(addresses) => at(addresses, socket.local),
         }
     }
@@ -419,7 +441,7 @@ impl Whose {
         match self {
             // Whose it will be, where several listen, shows when it is accepted.
             Self::Programs(programs) => {
-                programs.alone
+                programs.alone()
                     || !programs.shared.contains(&socket.local.port())
                     || programs.owners.have(socket.inode)
             }

@@ -397,17 +397,17 @@ impl Supervisor {
 
     fn on_signal(&mut self, signal: Signal, client: Option<Client>) {
         let stop_signal = self.record.settings().signal.map_or(Signal::TERM, |signal| signal.value);
+        let to_end_it = signal == Signal::KILL || signal == stop_signal;
         match self.program {
             Program::Up(_) => {
-                if signal == Signal::KILL || signal == stop_signal {
-                    self.stopped_on_purpose = true;
-                }
+                self.stopped_on_purpose |= to_end_it;
                 if signal == Signal::KILL {
                     self.waiting.extend(client.map(|client| (client, Awaited::This(Answer::Done))));
                 }
                 self.actions.push_back(Action::Send(signal, client));
             }
-            Program::Due(_) if signal == Signal::KILL => {
+            // There is nobody to signal, but what was asked for comes true.
+            Program::Due(_) if to_end_it => {
                 self.forgo_restart();
                 self.waiting.extend(client.map(|client| (client, Awaited::This(Answer::Done))));
                 self.leave();

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use gracefully_linux::netns::NetNs;
 
 use crate::artifacts::{self, Artifacts, cargo, root, target_dir};
 use crate::dockerd::Dockerd;
@@ -29,7 +30,11 @@ impl Workbench {
         build.args(["build", "--quiet", "--release", "--package", "gracefully"]).current_dir(root());
         command::run(&mut build)?;
         let gracefully = target_dir()?.join("release/gracefully");
-        let daemon = Dockerd::start().context("no private dockerd (it needs root and docker.io)")?;
+        let (daemon, no_bridge) =
+            Dockerd::start().context("no private dockerd (it needs root and docker.io)")?;
+        if let Some(why) = no_bridge {
+            return Err(why).context("the private dockerd can publish no ports");
+        }
         images::build(&daemon.host(), &artifacts)?;
         let directory = tempfile::Builder::new().prefix("gracefully-bench-").tempdir()?;
         std::os::unix::fs::symlink(&gracefully, directory.path().join("docker-gracefully"))?;
@@ -52,6 +57,11 @@ impl Workbench {
     pub(crate) fn new_name(&self) -> String {
         self.names.set(self.names.get() + 1);
         format!("bench-{}", self.names.get())
+    }
+
+    /// Does something where the daemon's published ports are; what is started meanwhile stays there.
+    pub(crate) fn on_dockers_host<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        NetNs::of(self.daemon.pid())?.inside(work)?
     }
 
     pub(crate) fn docker(&self, args: &[&str]) -> Command {

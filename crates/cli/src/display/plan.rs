@@ -5,7 +5,7 @@ use gracefully_core::plan::{NewConnections, Plan};
 use gracefully_core::policy::{Then, Timeout};
 use gracefully_core::report::Target;
 use gracefully_drain::{Limit, Survey};
-use gracefully_engine::Container;
+use gracefully_engine::{Container, Network};
 use gracefully_linux::connection::Activity;
 
 use super::table::{Truncate, short_id};
@@ -39,19 +39,23 @@ pub(crate) fn preview(
     ));
     lines.push(format!("  budget  {} ({})", policy.timeout.value, policy.timeout.source.describe()));
     lines.extend(phases(plan).into_iter().map(|phase| format!("  phase   {phase}")));
-    lines.extend(survey.into_iter().flat_map(|survey| traffic(survey, plan)));
+    lines.extend(survey.into_iter().flat_map(|survey| traffic(survey, &container.network, plan)));
     lines.extend(findings.iter().map(|finding| format!("  note    {finding}")));
     lines
 }
 
 /// Where it listens, who is connected, and what would happen to new connections.
-fn traffic(survey: &Result<Survey, Limit>, plan: &Plan) -> Vec<String> {
+fn traffic(survey: &Result<Survey, Limit>, network: &Network, plan: &Plan) -> Vec<String> {
     let survey = match survey {
         Ok(survey) => survey,
         Err(limit) => return vec![format!("  note    {limit}")],
     };
     let ports = survey.ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-    let mut lines = vec![format!("  listens {}", if ports.is_empty() { "nowhere" } else { &ports })];
+    let published =
+        network.published.iter().map(|port| port.outside.to_string()).collect::<Vec<_>>().join(", ");
+    let published = if published.is_empty() { published } else { format!(", published at {published}") };
+    let mut lines =
+        vec![format!("  listens {}{published}", if ports.is_empty() { "nowhere" } else { &ports })];
     if !survey.ports.is_empty() {
         match (plan.work.drain, &survey.hold) {
             (Some(NewConnections::Hold), Ok(method)) => lines.push(format!("  new     held ({method})")),
@@ -114,7 +118,7 @@ mod tests {
     use gracefully_core::plan::Work;
     use gracefully_core::policy::{Policy, Request, Settings};
     use gracefully_core::traffic::{Method, Why};
-    use gracefully_engine::{Network, State};
+    use gracefully_engine::{Published, State};
 
     use super::*;
 
@@ -191,7 +195,10 @@ mod tests {
             ],
             hold: Ok(Method::Nfqueue),
         };
-        let lines = preview(&target(), &container(State::Running), &plan, Some(&Ok(survey)), &[]);
+        let mut container = container(State::Running);
+        container.network.published =
+            vec![Published { outside: "127.0.0.1:8000".parse().unwrap(), inside: 80 }];
+        let lines = preview(&target(), &container, &plan, Some(&Ok(survey)), &[]);
         assert_eq!(
             lines[3..],
             [
@@ -199,7 +206,7 @@ mod tests {
                 "  phase   terminate until 10.00 s at the latest",
                 "  phase   kill at 10.00 s if it is still alive",
                 "  phase   start again",
-                "  listens 80, 443",
+                "  listens 80, 443, published at 127.0.0.1:8000",
                 "  new     held (nfqueue)",
                 "  client  127.0.0.1:4711  idle",
                 "  client  [::1]:4712  busy: the request is not answered",

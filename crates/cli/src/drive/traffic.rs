@@ -60,6 +60,11 @@ impl Traffic {
         self.active().ok_or(None)
     }
 
+    /// They cannot be looked at.
+    pub(super) fn hide(&mut self) {
+        self.state = State::Hidden;
+    }
+
     /// What looks after the connections, if that has begun.
     pub(super) fn active(&self) -> Option<&Drain> {
         match &self.state {

@@ -37,7 +37,7 @@ fn graceful_report(world: &World) {
     assert_eq!(report["verdict"], "graceful", "{report:#}");
     // Podman is docker's API to us, and writes a stop signal down even if none was asked for.
     let (engine, source) = match world.kind {
-        Kind::Docker | Kind::Reference => ("docker", "default"),
+        Kind::Docker | Kind::Bridge | Kind::Reference => ("docker", "default"),
         Kind::Podman => ("docker", "container"),
         Kind::Local => ("local", "default"),
         Kind::Process => ("process", "default"),

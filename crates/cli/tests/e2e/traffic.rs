@@ -1,66 +1,133 @@
 //! Drain and hold, under load: a program that knows nothing of graceful shutdown loses no request. That docker's own
 //! semantics does lose some, with the same clients and the same program, is the control.
 //!
-//! Docker's containers are in the network of the host here (`--net=host`). All traffic is on 127.0.0.1.
+//! On `docker` the containers are in the network of the host (`--net=host`), on `bridge` in one of their own, with published
+//! ports. The private daemon's host network is a namespace of its own, in which the tests are, too: all traffic is there, or
+//! on 127.0.0.1.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use gracefully_linux::netns::NetNs;
 use gracefully_load::{Client, Load, Outcome as Answer, Running as Clients, Tally, free_address};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Kind, NOT_TEN, SECOND, Target, World, behaviours, eventually, kill, read_report};
+use crate::harness::{
+    Kind, NOT_TEN, SECOND, Target, World, behaviours, eventually, kill, new_name, read_report, run,
+};
 
 behaviours! {
-    "A" restart_under_load_fails_no_request [docker local];
-    "A" restart_without_drain_fails_some [docker local reference];
-    "A" restart_cuts_no_kept_connection [docker local];
-    "A" request_in_flight_is_answered_before_the_signal [docker local process];
-    "A" request_in_flight_is_cut_without_drain [docker local process reference];
-    "A" new_connections_are_refused_while_a_stop_drains [docker local process];
-    "A" new_connections_may_be_served_while_a_stop_drains [docker local process];
-    "A" stream_is_cut_at_the_cap_and_reported [docker local process];
-    "A" half_a_request_does_not_hold_a_stop_for_ever [docker local process];
-    "A" interrupted_drain_leaves_the_program_serving [docker local process];
-    "A" killed_in_the_drain_the_program_goes_on_serving [docker process];
-    "A" program_that_ends_by_itself_ends_the_drain [docker local process];
-    "A" restarted_program_that_does_not_listen_is_a_failure [docker local];
-    "A" second_stop_ends_the_drain [docker local process];
-    "A" dry_run_names_port_and_hold [docker local];
+    "A" restart_under_load_fails_no_request [docker bridge local];
+    "A" restart_behind_nat_fails_no_request [bridge];
+    "A" restart_fails_no_request_of_another_container [bridge];
+    "A" restart_without_drain_fails_some [docker bridge local reference];
+    "A" restart_cuts_no_kept_connection [docker bridge local];
+    "A" request_in_flight_is_answered_before_the_signal [docker bridge local process];
+    "A" request_in_flight_is_cut_without_drain [docker bridge local process reference];
+    "A" new_connections_are_refused_while_a_stop_drains [docker bridge local process];
+    "A" new_connections_may_be_served_while_a_stop_drains [docker bridge local process];
+    "A" stream_is_cut_at_the_cap_and_reported [docker bridge local process];
+    "A" half_a_request_does_not_hold_a_stop_for_ever [docker bridge local process];
+    "A" interrupted_drain_leaves_the_program_serving [docker bridge local process];
+    "A" killed_in_the_drain_the_program_goes_on_serving [docker bridge process];
+    "A" program_that_ends_by_itself_ends_the_drain [docker bridge local process];
+    "A" restarted_program_that_does_not_listen_is_a_failure [docker bridge local];
+    "A" second_stop_ends_the_drain [docker bridge local process];
+    "A" dry_run_names_port_and_hold [docker bridge local];
 }
 
 /// A server on a port of its own.
 struct Server {
     target: Target,
     at: SocketAddr,
+    /// Where its clients are, if not where we are.
+    clients: Option<NetNs>,
 }
+
+/// By which way clients come to a container with a network of its own.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// The host's loopback address: the engine's userland proxy accepts them.
+    Proxy,
+    /// Another address of the host: the kernel translates it to the container's.
+    Nat,
+    /// From another container to its own address.
+    Neighbour,
+}
+
+/// Where the server listens in a container with a network of its own.
+const INSIDE: &str = "0.0.0.0:8080";
 
 impl Server {
     /// The victim serves HTTP without any handler for signals, or with what is said in `mode`.
     #[track_caller]
     fn start(world: &World, mode: &str) -> Self {
+        if world.kind == Kind::Bridge {
+            return Self::start_behind(world, mode, Way::Proxy);
+        }
         let at = free_address().expect("a free port");
         let network: &[&str] = match world.kind {
-            Kind::Docker | Kind::Podman | Kind::Reference => &["--net=host"],
+            Kind::Docker | Kind::Bridge | Kind::Podman | Kind::Reference => &["--net=host"],
             Kind::Local | Kind::Process => &[],
         };
         let target = world.start_unready(network, &format!("{mode} {at}"));
-        eventually("it listens", || world.log(&target).contains("listening").then_some(()));
-        Self { target, at }
+        Self { target, at, clients: None }.when_it_listens(world)
+    }
+
+    /// The same in a container of the bridge.
+    #[track_caller]
+    fn start_behind(world: &World, mode: &str, way: Way) -> Self {
+        let port = free_address().expect("a free port").port();
+        let mode = format!("{mode} {INSIDE}");
+        let published = |ip: Ipv4Addr, at: Ipv4Addr| {
+            let publish = format!("{ip}:{port}:8080");
+            let target = world.start_unready(&["--net=bridge", "--publish", &publish], &mode);
+            Self { target, at: (at, port).into(), clients: None }
+        };
+        let server = match way {
+            Way::Proxy => published(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST),
+            Way::Nat => published(Ipv4Addr::UNSPECIFIED, GATEWAY),
+            Way::Neighbour => {
+                let network = BridgeNetwork::create(world);
+                let net = format!("--net={}", network.name);
+                let ip = Ipv4Addr::new(10, 231, network.number, 10);
+                let target = world.start_unready(&[&net, "--ip", &ip.to_string()], &mode);
+                let neighbour = world.start_with(&[&net], "slow 0 0");
+                let clients = NetNs::of(world.main_pid(&neighbour)).expect("its network namespace");
+                world.keep(Box::new(network));
+                Self { target, at: (ip, 8080).into(), clients: Some(clients) }
+            }
+        };
+        server.when_it_listens(world)
+    }
+
+    #[track_caller]
+    fn when_it_listens(self, world: &World) -> Self {
+        eventually("it listens", || world.log(&self.target).contains("listening").then_some(()));
+        self
+    }
+
+    /// Does something where the clients are.
+    fn there<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.clients {
+            Some(network) => network.inside(work).expect("we are root"),
+            None => work(),
+        }
     }
 
     fn load(&self, path: &str, keep_alive: bool, think: Duration) -> Clients {
         let load = Load { path: path.into(), keep_alive, think, ..Load::new(self.at, 16) };
-        load.start()
+        self.there(|| load.start())
     }
 
     /// One request, beginning now.
     fn ask(&self, path: &'static str) -> JoinHandle<Answer> {
         let at = self.at;
-        thread::spawn(move || Client::new(at, false).ask(path).0)
+        self.there(|| thread::spawn(move || Client::new(at, false).ask(path).0))
     }
 
     /// One request that the server has before this returns.
@@ -78,8 +145,39 @@ impl Server {
     #[track_caller]
     fn answers(&self, wanted: Answer) {
         eventually(&format!("a request is {wanted:?}"), || {
-            (Client::new(self.at, false).ask("/").0 == wanted).then_some(())
+            (self.there(|| Client::new(self.at, false).ask("/").0) == wanted).then_some(())
         });
+    }
+}
+
+/// The address of the host on the default bridge of the private daemon, whose network namespace is its own.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+
+/// A network of docker's with addresses that a test may give away.
+#[derive(Debug)]
+struct BridgeNetwork {
+    name: String,
+    number: u8,
+    remove: Command,
+}
+
+impl BridgeNetwork {
+    #[track_caller]
+    fn create(world: &World) -> Self {
+        let name = new_name();
+        // Another test may be quicker with a number.
+        let number = (1..=u8::MAX).find(|number| {
+            let subnet = format!("10.231.{number}.0/24");
+            run(&mut world.docker(&["network", "create", "--subnet", &subnet, &name])).code == 0
+        });
+        let remove = world.docker(&["network", "rm", &name]);
+        Self { name, number: number.expect("a free subnet"), remove }
+    }
+}
+
+impl Drop for BridgeNetwork {
+    fn drop(&mut self) {
+        let _ = self.remove.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
@@ -107,9 +205,21 @@ fn soon(ms: u64) {
 }
 
 fn restart_under_load_fails_no_request(world: &World) {
-    let server = Server::start(world, "http");
+    restart_fails_nothing(world, &Server::start(world, "http"));
+}
+
+fn restart_behind_nat_fails_no_request(world: &World) {
+    restart_fails_nothing(world, &Server::start_behind(world, "http", Way::Nat));
+}
+
+fn restart_fails_no_request_of_another_container(world: &World) {
+    restart_fails_nothing(world, &Server::start_behind(world, "http", Way::Neighbour));
+}
+
+#[track_caller]
+fn restart_fails_nothing(world: &World, server: &Server) {
     let clients = server.load("/sleep/20", false, Duration::ZERO);
-    let (tally, report) = restart_under(world, &server, clients, &["-t", "8"]);
+    let (tally, report) = restart_under(world, server, clients, &["-t", "8"]);
     assert_eq!(tally.failed(), 0, "{tally}: {report:#}");
     assert!(tally.answered > 200, "{tally}");
     let connections = &report["connections"];

@@ -8,8 +8,8 @@ use gracefully_linux::netlink::Writer;
 /// What is known about a packet besides its bytes.
 #[derive(Clone, Copy)]
 pub(super) enum Meta {
-    /// `NFT_META_OIFTYPE`: the kind of interface by which it leaves.
-    OutputInterfaceType = 9,
+    /// `NFT_META_IIFTYPE`: the kind of interface by which it has come.
+    InputInterfaceType = 8,
     /// `NFT_META_NFPROTO`
     NetworkProtocol = 15,
     /// `NFT_META_L4PROTO`

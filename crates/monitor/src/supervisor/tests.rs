@@ -193,11 +193,15 @@ fn signals_that_mean_the_end_keep_the_policy_from_starting_it_again() {
 
 #[test]
 fn a_kill_between_two_runs_ends_it() {
-    let mut desk = Desk::with(Restart::Always);
-    desk.tell(10, exited(1));
-    assert_eq!(desk.tell(20, Event::Asked(Some(1), Ask::Signal(Signal::TERM))), ["answer 1 NotRunning"]);
-    assert_eq!(desk.tell(30, Event::Asked(Some(2), Ask::Signal(Signal::KILL))), ["save", "leave"]);
-    assert_eq!(desk.supervisor.record().status, Status::Exited);
+    for to_end_it in [Signal::KILL, Signal::TERM] {
+        let mut desk = Desk::with(Restart::Always);
+        desk.tell(10, exited(1));
+        assert_eq!(desk.tell(20, Event::Asked(Some(1), Ask::Signal(Signal::HUP))), ["answer 1 NotRunning"]);
+        assert_eq!(desk.tell(30, Event::Asked(Some(2), Ask::Signal(to_end_it))), ["save", "leave"]);
+        assert_eq!(desk.supervisor.record().status, Status::Exited);
+        desk.supervisor.last_words();
+        assert_eq!(desk.asks(), ["answer 2 Done", "starter Ended(1)"]);
+    }
 }
 
 // === a stop with its conductor ===

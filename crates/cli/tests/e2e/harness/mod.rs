@@ -53,7 +53,7 @@ pub(crate) use skip_test;
 /// Runs a behaviour on an engine, or says why it cannot.
 pub(crate) fn on(kind: &str, test: &str, behaviour: impl FnOnce(&World)) {
     match World::open(Kind::named(kind)) {
-        Ok(world) => behaviour(&world),
+        Ok(world) => world.inside(|| behaviour(&world)),
         Err(Skip(reason)) => skip(test, &reason),
     }
 }

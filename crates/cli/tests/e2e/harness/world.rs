@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use gracefully_linux::netns::NetNs;
 use serde_json::Value;
 
 use super::{Outcome, Running, Skip, clean, eventually, gracefully, run, start};
@@ -15,6 +16,8 @@ use super::{Outcome, Running, Skip, clean, eventually, gracefully, run, start};
 pub(crate) enum Kind {
     /// gracefully on the private docker daemon.
     Docker,
+    /// The same with the daemon's bridge and published ports, where the test makes use of the network.
+    Bridge,
     /// gracefully on the socket of a private Podman, which speaks docker's API.
     Podman,
     /// gracefully's own engine.
@@ -29,6 +32,7 @@ impl Kind {
     pub(crate) fn named(name: &str) -> Self {
         match name {
             "docker" => Self::Docker,
+            "bridge" => Self::Bridge,
             "podman" => Self::Podman,
             "local" => Self::Local,
             "process" => Self::Process,
@@ -43,6 +47,8 @@ impl Kind {
 pub(crate) struct World {
     pub(crate) kind: Kind,
     docker: String,
+    /// Where the daemon's host network is.
+    network: Option<NetNs>,
     directory: tempfile::TempDir,
     made: RefCell<Vec<String>>,
     has_disk: Cell<bool>,
@@ -68,6 +74,12 @@ impl World {
     pub(crate) fn open(kind: Kind) -> Result<Self, Skip> {
         let docker = match kind {
             Kind::Docker | Kind::Reference => host("DOCKER")?,
+            Kind::Bridge => {
+                host("DOCKER").and_then(|host| match std::env::var("GRACEFULLY_TEST_NO_BRIDGE") {
+                    Ok(why) => Err(Skip(why)),
+                    Err(_) => Ok(host),
+                })?
+            }
             Kind::Podman => host("PODMAN")?,
             Kind::Local if !rustix::process::geteuid().is_root() => {
                 return Err(Skip("the local engine's namespaces need root".to_string()));
@@ -79,12 +91,24 @@ impl World {
         Ok(Self {
             kind,
             docker,
+            network: match kind {
+                Kind::Docker | Kind::Bridge | Kind::Reference => network_of_docker(),
+                Kind::Podman | Kind::Local | Kind::Process => None,
+            },
             directory,
             made: RefCell::default(),
             has_disk: Cell::default(),
             children: RefCell::default(),
             kept: RefCell::default(),
         })
+    }
+
+    /// Does something where the daemon's host network is: what the test starts, and its clients, are there, too.
+    pub(crate) fn inside<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.network {
+            Some(network) => network.inside(work).expect("we may go into the namespace of our own daemon"),
+            None => work(),
+        }
     }
 
     /// A directory of this test. Every process of it has the path in its command line.
@@ -118,7 +142,9 @@ impl World {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = match self.kind {
             Kind::Reference => return self.docker(args),
-            Kind::Docker | Kind::Podman => gracefully(&["--engine", "docker", "--host", &self.docker]),
+            Kind::Docker | Kind::Bridge | Kind::Podman => {
+                gracefully(&["--engine", "docker", "--host", &self.docker])
+            }
             Kind::Local => gracefully(&["--engine", "local"]),
             Kind::Process => gracefully(&[]),
         };
@@ -198,8 +224,9 @@ impl World {
     pub(crate) fn run_detached(&self, name: &str, options: &[&str], mode: &str) -> Command {
         let mode = mode.split_whitespace();
         match self.kind {
-            Kind::Docker | Kind::Podman | Kind::Reference => {
+            Kind::Docker | Kind::Bridge | Kind::Podman | Kind::Reference => {
                 let mut docker = self.docker(&["run", "--detach", "--pull=never", "--name", name]);
+                // Without a network a container is made in a third of the time.
                 if !options.iter().any(|option| option.starts_with("--net=")) {
                     docker.arg("--net=none");
                 }
@@ -280,7 +307,9 @@ impl World {
             Kind::Process => {
                 return fs::read_to_string(self.directory().join("log")).expect("the log of the process");
             }
-            Kind::Docker | Kind::Podman | Kind::Reference => run(&mut self.docker(&["logs", &target.name])),
+            Kind::Docker | Kind::Bridge | Kind::Podman | Kind::Reference => {
+                run(&mut self.docker(&["logs", &target.name]))
+            }
             Kind::Local => self.run(&["logs", &target.name]),
         };
         assert_eq!(outcome.code, 0, "{outcome:#?}");
@@ -292,7 +321,7 @@ impl World {
     pub(crate) fn field(&self, target: &Target, pointer: &str) -> Value {
         let outcome = match self.kind {
             Kind::Process => unreachable!("a process has no record"),
-            Kind::Docker | Kind::Podman | Kind::Reference => {
+            Kind::Docker | Kind::Bridge | Kind::Podman | Kind::Reference => {
                 run(&mut self.docker(&["inspect", &target.name]))
             }
             Kind::Local => self.run(&["inspect", &target.name]),
@@ -330,7 +359,7 @@ impl World {
     pub(crate) fn exists(&self, target: &Target) -> bool {
         let outcome = match self.kind {
             Kind::Process => return Path::new(&target.name.replace("pid:", "/proc/")).exists(),
-            Kind::Docker | Kind::Podman | Kind::Reference => {
+            Kind::Docker | Kind::Bridge | Kind::Podman | Kind::Reference => {
                 run(&mut self.docker(&["inspect", &target.name]))
             }
             Kind::Local => self.run(&["inspect", &target.name]),
@@ -342,7 +371,7 @@ impl World {
     pub(crate) fn no_such(&self, name: &str) -> String {
         match self.kind {
             Kind::Podman => format!("no container with name or ID \"{name}\" found: no such container\n"),
-            Kind::Docker | Kind::Local | Kind::Process | Kind::Reference => {
+            Kind::Docker | Kind::Bridge | Kind::Local | Kind::Process | Kind::Reference => {
                 format!("No such container: {name}\n")
             }
         }
@@ -352,7 +381,7 @@ impl World {
     pub(crate) fn not_running(&self) -> &'static str {
         match self.kind {
             Kind::Podman => "can only kill running containers",
-            Kind::Docker | Kind::Local | Kind::Process | Kind::Reference => "is not running",
+            Kind::Docker | Kind::Bridge | Kind::Local | Kind::Process | Kind::Reference => "is not running",
         }
     }
 
@@ -360,7 +389,7 @@ impl World {
     pub(crate) fn ambiguous(&self, prefix: &str) -> String {
         match self.kind {
             Kind::Podman => format!("more than one result for container ID {prefix}"),
-            Kind::Docker | Kind::Local | Kind::Process | Kind::Reference => {
+            Kind::Docker | Kind::Bridge | Kind::Local | Kind::Process | Kind::Reference => {
                 format!("Multiple IDs found with provided prefix: {prefix}")
             }
         }
@@ -390,7 +419,7 @@ impl Drop for World {
         let made = self.made.take();
         let names = made.iter().map(String::as_str);
         let mut remove = match self.kind {
-            Kind::Docker | Kind::Podman | Kind::Reference => self.docker(&["rm", "--force"]),
+            Kind::Docker | Kind::Bridge | Kind::Podman | Kind::Reference => self.docker(&["rm", "--force"]),
             Kind::Local => self.command(&["rm", "-f"]),
             Kind::Process => return,
         };
@@ -428,13 +457,19 @@ fn host(engine: &str) -> Result<String, Skip> {
     })
 }
 
-/// The static victim.
+/// The network namespace of the private daemon, which is the host to its containers.
+fn network_of_docker() -> Option<NetNs> {
+    let pid = std::env::var("GRACEFULLY_TEST_DOCKER_PID").ok()?;
+    Some(NetNs::of(pid.parse().expect("a PID")).expect("the daemon runs, and we are root"))
+}
+
 /// A report that was written to a file.
 #[track_caller]
 pub(crate) fn read_report(file: &Path) -> Value {
     serde_json::from_slice(&fs::read(file).expect("a report")).expect("JSON")
 }
 
+/// The static victim.
 fn victim() -> Result<PathBuf, Skip> {
     std::env::var_os("GRACEFULLY_TEST_VICTIM")
         .map(PathBuf::from)
