@@ -5,6 +5,7 @@
 //! says nothing that was not measured in this run.
 
 mod conmon;
+mod drain;
 mod restart;
 mod sample;
 mod table;
@@ -23,29 +24,48 @@ use self::workbench::Workbench;
 use crate::artifacts::root;
 use crate::command;
 
-/// Measures; prints the tables and, with `--write`, makes BENCHMARKS.md of them. `restart`: only that table.
+/// The parts that may be measured alone.
+const PARTS: [&str; 3] = ["stop", "drain", "restart"];
+
+/// Measures everything, or only the parts that are named, and prints the tables; with `--write`, makes BENCHMARKS.md of them.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let (mut quick, mut write, mut only_restart) = (false, false, false);
+    let (mut quick, mut write, mut only) = (false, false, Vec::new());
     for arg in args {
         match arg.as_str() {
             "--quick" => quick = true,
             "--write" => write = true,
-            "restart" => only_restart = true,
-            other => bail!("unknown word {other}: restart, --quick or --write"),
+            part if PARTS.contains(&part) => only.push(part),
+            other => bail!("unknown word {other}: {}, --quick or --write", PARTS.join(", ")),
         }
     }
-    if write && only_restart {
-        bail!("BENCHMARKS.md has all tables: leave out \"restart\" or --write");
+    if write && !only.is_empty() {
+        bail!("BENCHMARKS.md has all parts: leave out {:?} or --write", only.join(" "));
     }
+    let wanted = |part| only.is_empty() || only.contains(&part);
     let bench = Workbench::set_up()?;
     let n = if quick { 10 } else { 30 };
-    let many = if quick { 1 } else { 5 };
-    let restarts = if quick { 5 } else { 20 };
-    if only_restart {
-        print!("{}", restart::measure(&bench, restarts)?.section()?);
-        return Ok(());
-    }
 
+    let (mut rows, mut sections) = (Vec::new(), String::new());
+    if wanted("stop") {
+        rows.extend(stop(&bench, n, if quick { 1 } else { 10 })?);
+    }
+    if wanted("drain") {
+        rows.extend(drain::measure(&bench, n)?);
+    }
+    if wanted("restart") {
+        sections += &restart::measure(&bench, if quick { 5 } else { 20 })?;
+        sections += &restart::long_answer(&bench)?;
+    }
+    let text = table::page(&rows, &sections, &bench.versions()?)?;
+    print!("{text}");
+    if write {
+        fs::write(root().join("BENCHMARKS.md"), text)?;
+    }
+    Ok(())
+}
+
+/// What docker does, too: run and stop. `n` times each, and `many` times fifty containers.
+fn stop(bench: &Workbench, n: usize, many: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (what, measure) in [
         ("stop", stop_on_docker as fn(&Workbench, usize) -> Result<Row>),
@@ -56,20 +76,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         ("exit to return", exit_to_return),
     ] {
         eprintln!("bench: {what} ({n} times)");
-        rows.push(measure(&bench, n).with_context(|| format!("{what} could not be measured"))?);
+        rows.push(measure(bench, n).with_context(|| format!("{what} could not be measured"))?);
     }
     eprintln!("bench: stop of 50 ({many} times)");
-    rows.insert(1, stop_of_fifty(&bench, many)?);
+    rows.insert(1, stop_of_fifty(bench, many)?);
     eprintln!("bench: memory ({n} times)");
-    rows.extend(memory(&bench, n)?);
-
-    let restarts = restart::measure(&bench, restarts)?;
-    let text = table::page(&rows, &restarts.section()?, &bench.versions()?)?;
-    print!("{text}");
-    if write {
-        fs::write(root().join("BENCHMARKS.md"), text)?;
-    }
-    Ok(())
+    rows.extend(memory(bench, n)?);
+    Ok(rows)
 }
 
 fn stop_on_docker(bench: &Workbench, n: usize) -> Result<Row> {

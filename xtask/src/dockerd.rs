@@ -32,7 +32,6 @@ pub(crate) struct Dockerd {
     cgroup: String,
 }
 
-
 impl Dockerd {
     /// Starts a daemon and waits until it answers; says why it has no bridge, and so no published ports,
     /// if it can have none.
@@ -40,7 +39,8 @@ impl Dockerd {
         match Self::start_with(&[]) {
             Ok(daemon) => Ok((daemon, None)),
             Err(why) => {
-                let no_network = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"];
+                let no_network =
+                    ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"];
                 Ok((Self::start_with(&no_network)?, Some(why)))
             }
         }

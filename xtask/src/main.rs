@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `cargo xtask setup` | installs from Debian what the tests need and is missing (as root), else says what to install |
 //! | `cargo xtask test [FILTER…]` | setup, a private Docker daemon and Podman, every test of the workspace, one summary |
-//! | `cargo xtask bench [restart] [--quick] [--write]` | measures us against docker, or only the restarts; `--write` puts it into BENCHMARKS.md |
+//! | `cargo xtask bench [stop] [drain] [restart] [--quick] [--write]` | measures us against docker, all or only these parts; `--write` puts it into BENCHMARKS.md |
 //! | `cargo xtask images` | builds the static binaries of the tests and says where they are |
 #![expect(
     clippy::print_stdout,

@@ -30,6 +30,9 @@ use crate::target::Target;
 /// How often listeners that come and go are looked for.
 const LISTENERS: Duration = Duration::from_millis(100);
 
+/// How often the program's files are looked at though nothing is new: somebody may have handed it a listener.
+const FILES: Duration = Duration::from_secs(10);
+
 /// Where Docker's DNS server listens, in the namespace of a container but not of it.
 const DOCKERS_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
@@ -169,8 +172,12 @@ enum Whose {
 struct Programs {
     owners: Owners,
     listeners: SockDiag,
+    /// Listening sockets that were there when the program's files were looked at, anybody's, by cookie.
+    known: HashSet<u64>,
     /// When to look for new listeners.
     due: Duration,
+    /// When to look at the program's files, whatever is new.
+    files_due: Duration,
     /// Ports at which somebody else listens, too.
     shared: Vec<u16>,
     /// Whether the program is in our network namespace.
@@ -210,7 +217,15 @@ impl Place {
     fn of_program(main: u32, shares_ours: bool, now: Duration) -> Result<Self> {
         let owners = Owners::of(main);
         let listeners = SockDiag::open(Which { states: States::LISTENING, ports: &[] })?;
-        let programs = Programs { owners, listeners, due: now, shared: Vec::new(), shares_ours };
+        let programs = Programs {
+            owners,
+            listeners,
+            known: HashSet::new(),
+            due: now,
+            files_due: now,
+            shared: Vec::new(),
+            shares_ours,
+        };
         let mut place = Self::new(Vec::new(), Whose::Programs(Box::new(programs)))?;
         place.find_listeners(now)?;
         place.tap = tap(&place.ports);
@@ -294,7 +309,7 @@ impl Place {
             return Ok(());
         }
         programs.due = now + LISTENERS;
-        let ports = programs.listening()?;
+        let ports = programs.listening(now)?;
         if ports != self.ports {
             self.diag.ask_about(Which { states: States::LIVE, ports: &ports });
             self.tap = match self.tap.take() {
@@ -407,25 +422,44 @@ impl Programs {
     }
 
     /// The ports at which the program listens now, in order.
-    fn listening(&mut self) -> Result<Vec<u16>> {
-        self.shared.clear();
-        // Since we looked at its files, the program may have opened others.
-        self.owners.refresh();
-        let alone = self.alone();
-        if !alone && self.owners.have_none() {
+    ///
+    /// To look at the program's files costs more than all else: one of them for each connection. So that is only done where
+    /// something is new.
+    fn listening(&mut self, now: Duration) -> Result<Vec<u16>> {
+        let mut is_fresh = false;
+        if self.owners.have_none() {
+            self.look_at_files(now);
+            is_fresh = true;
+        }
+        if self.owners.have_none() && !self.alone() {
+            self.shared.clear();
             return Ok(Vec::new());
         }
-        let Self { owners, listeners, .. } = self;
+        let mut all = Vec::new();
+        self.listeners.dump(|socket| all.push((socket.cookie, socket.inode, socket.local)))?;
+        let is_new = all.iter().any(|(cookie, ..)| !self.known.contains(cookie));
+        if !is_fresh && (is_new || !self.shared.is_empty() || now >= self.files_due) {
+            self.look_at_files(now);
+        }
+        self.known = all.iter().map(|(cookie, ..)| *cookie).collect();
+        let alone = self.alone();
+        let is_ours = |inode: &u64, local: &SocketAddr| {
+            if alone { local.ip() != DOCKERS_DNS } else { self.owners.have(*inode) }
+        };
         let (mut ours, mut others) = (Vec::new(), Vec::new());
-        listeners.dump(|socket| {
-            let is_ours = if alone { socket.local.ip() != DOCKERS_DNS } else { owners.have(socket.inode) };
-            if is_ours { &mut ours } else { &mut others }.push(socket.local.port());
-        })?;
+        for (_, inode, local) in &all {
+            if is_ours(inode, local) { &mut ours } else { &mut others }.push(local.port());
+        }
         ours.sort_unstable();
         ours.dedup();
         others.retain(|port| ours.contains(port));
         self.shared = others;
         Ok(ours)
+    }
+
+    fn look_at_files(&mut self, now: Duration) {
+        self.owners.refresh();
+        self.files_due = now + FILES;
     }
 }
 

@@ -7,6 +7,10 @@
 //!
 //! Two kinds of sockets have no owner: connections that the program has not accepted yet, which wait in the accept
 //! queue, and connections that it has closed and the kernel is still finishing. Their inode is zero.
+//!
+//! The question is asked in its older form (`struct inet_diag_req`). The newer one is for one address family, and most of
+//! what a dump costs is the walk through the kernel's table; the older one is answered for both families in one walk
+//! (`inet_diag_dump_compat` in `net/ipv4/inet_diag.c`).
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -16,14 +20,8 @@ use rustix::net::netlink;
 
 use crate::netlink::{Attributes, DONE, DUMP, REQUEST, Socket, Writer, u32_at};
 
-/// `SOCK_DIAG_BY_FAMILY`
-const BY_FAMILY: u16 = 20;
-
-/// `IPPROTO_TCP`
-const TCP: u8 = 6;
-
-/// Address families: `AF_INET` and `AF_INET6`. A dual-stack socket is of the latter, also when its peer speaks IPv4.
-const FAMILIES: [u8; 2] = [2, 10];
+/// `TCPDIAG_GETSOCK`
+const GET_TCP: u16 = 18;
 
 /// `INET_DIAG_REQ_BYTECODE`, of a request.
 const BYTECODE: u16 = 1;
@@ -42,7 +40,7 @@ const PORTS: usize = 64;
 #[derive(Debug)]
 pub struct SockDiag {
     socket: Socket,
-    questions: [Writer; 2],
+    question: Writer,
     sequence: u32,
 }
 
@@ -59,27 +57,20 @@ impl SockDiag {
     /// Asks in the network namespace of the calling thread.
     pub fn open(which: Which<'_>) -> Result<Self> {
         let socket = Socket::open(netlink::SOCK_DIAG)?;
-        Ok(Self { socket, questions: FAMILIES.map(|family| question(family, which)), sequence: 0 })
+        Ok(Self { socket, question: question(which), sequence: 0 })
     }
 
     /// Asks about others from now on.
     pub fn ask_about(&mut self, which: Which<'_>) {
-        self.questions = FAMILIES.map(|family| question(family, which));
+        self.question = question(which);
     }
 
     /// Shows every socket to `visit`, in no order.
     pub fn dump(&mut self, mut visit: impl FnMut(&TcpSocket)) -> Result<()> {
-        for family in 0..FAMILIES.len() {
-            self.dump_family(family, &mut visit)?;
-        }
-        Ok(())
-    }
-
-    fn dump_family(&mut self, family: usize, visit: &mut impl FnMut(&TcpSocket)) -> Result<()> {
         // A dump that failed half-way may have left messages behind; they have older numbers.
         self.sequence = self.sequence.wrapping_add(1);
-        self.questions[family].renumber(self.sequence);
-        self.socket.send(self.questions[family].as_bytes())?;
+        self.question.renumber(self.sequence);
+        self.socket.send(self.question.as_bytes())?;
         loop {
             for message in self.socket.receive()? {
                 if message.sequence != self.sequence {
@@ -87,7 +78,7 @@ impl SockDiag {
                 }
                 match message.kind {
                     DONE => return Ok(()),
-                    BY_FAMILY => {
+                    GET_TCP => {
                         if let Some(socket) = TcpSocket::parse(message.payload) {
                             visit(&socket);
                         }
@@ -99,14 +90,17 @@ impl SockDiag {
     }
 }
 
-/// A request for the sockets of one address family: `struct inet_diag_req_v2`.
-fn question(family: u8, which: Which<'_>) -> Writer {
+/// A request for sockets: `struct inet_diag_req`.
+fn question(which: Which<'_>) -> Writer {
     let mut writer = Writer::default();
-    writer.message(BY_FAMILY, REQUEST | DUMP, 0, |message| {
-        message.put(&[family, TCP, 1 << (INFO - 1) | 1 << (MEMORY - 1), 0]);
-        message.put(&which.states.0.to_ne_bytes());
-        // `struct inet_diag_sockid`, which a dump does not read.
+    writer.message(GET_TCP, REQUEST | DUMP, 0, |message| {
+        // Family and lengths of addresses, which a dump does not read; the extras that are wanted.
+        message.put(&[0, 0, 0, 1 << (INFO - 1) | 1 << (MEMORY - 1)]);
+        // `struct inet_diag_sockid`, which a dump does not read either.
         message.put(&[0; 48]);
+        message.put(&which.states.0.to_ne_bytes());
+        // Tables, which the kernel does not read any more.
+        message.put(&[0; 4]);
         if (1..=PORTS).contains(&which.ports.len()) {
             message.attribute(BYTECODE, |code| one_of(which.ports, code));
         }
@@ -429,9 +423,9 @@ mod tests {
     fn torn_answers_are_no_sockets() {
         let (_listener, port) = listener();
         let mut diag = SockDiag::open(Which { states: States::LIVE, ports: &[port] }).unwrap();
-        diag.socket.send(diag.questions[0].as_bytes()).unwrap();
+        diag.socket.send(diag.question.as_bytes()).unwrap();
         let messages = diag.socket.receive().unwrap();
-        let answer = messages.into_iter().find(|message| message.kind == BY_FAMILY).unwrap();
+        let answer = messages.into_iter().find(|message| message.kind == GET_TCP).unwrap();
         assert!(TcpSocket::parse(answer.payload).is_some());
         for end in 0..72 {
             assert_eq!(TcpSocket::parse(&answer.payload[..end]), None);

@@ -71,7 +71,7 @@ pub(super) fn spread(samples: &[f64]) -> String {
 }
 
 /// The whole page.
-pub(crate) fn page(rows: &[Row], restarts: &str, versions: &str) -> Result<String> {
+pub(crate) fn page(rows: &[Row], sections: &str, versions: &str) -> Result<String> {
     let mut page = String::from(
         "# Benchmarks\n\n\
          Written by `cargo xtask bench --write`. Both sides of a line were measured in the same run, in pairs, in random\n\
@@ -80,7 +80,7 @@ pub(crate) fn page(rows: &[Row], restarts: &str, versions: &str) -> Result<Strin
          | what | theirs | ours | value | goal | reached | pairs |\n|---|---|---|---|---|---|---|\n",
     );
     page.extend(rows.iter().map(Row::line));
-    page += restarts;
+    page += sections;
     page += "\n## Commands\n\n| what | theirs | ours |\n|---|---|---|\n";
     for row in rows {
         page += &format!("| {} | `{}` | `{}` |\n", row.what, row.theirs, row.ours);

@@ -76,6 +76,13 @@ impl Workbench {
         gracefully
     }
 
+    /// On plain processes.
+    pub(crate) fn gracefully_on_processes(&self, args: &[&str]) -> Command {
+        let mut gracefully = Command::new(&self.gracefully);
+        gracefully.args(args);
+        gracefully
+    }
+
     /// On the local engine.
     pub(crate) fn gracefully(&self, args: &[&str]) -> Command {
         let mut gracefully = Command::new(&self.gracefully);
@@ -134,11 +141,16 @@ impl Workbench {
 }
 
 /// The victim says `started` when its handlers are in place.
-pub(crate) fn wait_until_started(logs: impl Fn() -> Command) -> Result<()> {
+fn wait_until_started(logs: impl Fn() -> Command) -> Result<()> {
+    wait_until_it_says("started", logs)
+}
+
+/// Looks into a log until these words are there.
+pub(crate) fn wait_until_it_says(words: &str, logs: impl Fn() -> Command) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !command::output(&mut logs())?.contains("started") {
+    while !command::output(&mut logs())?.contains(words) {
         if Instant::now() > deadline {
-            bail!("{}: the program has not started", command::words(&logs()));
+            bail!("{}: the program has not said {words:?}", command::words(&logs()));
         }
     }
     Ok(())

@@ -22,15 +22,22 @@
 //! | `http ADDRESS` | the HTTP server of `examples/hello`: no handler, connections are kept for ever |
 //! | `http-graceful ADDRESS` | the same as a careful author writes it: after SIGTERM it takes nothing new, answers what it has begun, and exits 0 |
 //! | `http-once ADDRESS` | as `http`, but when it is started again it runs and does not listen |
+//! | `http-stamp ADDRESS FILE` | as `http`, and at SIGTERM as the last act of `stamp` |
+//! | `sink ADDRESS` | accepts connections, reads nothing, and has no handler; others may listen there, too (`SO_REUSEPORT`) |
+//! | `sinks ADDRESS PROCESSES` | has so many children in mode `sink` |
+//! | `half-requests ADDRESS NUMBER` | so many clients, who send half a request and wait |
 //! | `stamp FILE` | as `slow 0 0`; its last act is to write CLOCK_MONOTONIC, in nanoseconds, to FILE |
 
 use std::fs;
-use std::io::{self, Write};
-use std::process::{Child, Command, ExitCode};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{FORBIDDEN, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -62,6 +69,10 @@ fn main() -> ExitCode {
         ["stamp", file] => stamp(&words, file),
         ["http", address] => hello::serve(address).map(|()| 0),
         ["http-once", address] => serve_once(address),
+        ["http-stamp", address, file] => serve_and_stamp(&words, address, file),
+        ["sink", address] => sink(&words, address),
+        ["sinks", address, processes] => sinks(&words, address, number(processes)),
+        ["half-requests", address, clients] => half_requests(&words, address, clients.parse().unwrap_or(0)),
         ["http-graceful", address] => serve_gracefully(address),
         _ => Err(io::Error::other(format!("unknown mode: {}", words.join(" ")))),
     };
@@ -206,9 +217,63 @@ fn ticker() -> io::Result<u8> {
 
 fn stamp(words: &[&str], file: &str) -> io::Result<u8> {
     let code = slow(words, 0, 0)?;
-    let now = clock_gettime(ClockId::Monotonic);
-    fs::write(file, format!("{}{:09}", now.tv_sec, now.tv_nsec))?;
+    write_stamp(file)?;
     Ok(code)
+}
+
+fn serve_and_stamp(words: &[&str], address: &str, file: &str) -> io::Result<u8> {
+    let server = hello::Server::listen(address)?;
+    std::thread::spawn(move || server.accept(|| false));
+    stamp(words, file)
+}
+
+fn write_stamp(file: &str) -> io::Result<()> {
+    let now = clock_gettime(ClockId::Monotonic);
+    fs::write(file, format!("{}{:09}", now.tv_sec, now.tv_nsec))
+}
+
+/// Each process may have no more than some thousand files, and each connection is one: several share the port.
+fn sinks(words: &[&str], address: &str, processes: u8) -> io::Result<u8> {
+    let mut children = Vec::new();
+    for _ in 0..processes {
+        let mut child =
+            Command::new(std::env::current_exe()?).args(["sink", address]).stdout(Stdio::piped()).spawn()?;
+        // It listens when it has said so.
+        let said = child.stdout.take().map(|said| BufReader::new(said).lines().next());
+        said.flatten().transpose()?;
+        children.push(child);
+    }
+    started(words)?;
+    for mut child in children {
+        child.wait()?;
+    }
+    Ok(0)
+}
+
+fn sink(words: &[&str], address: &str) -> io::Result<u8> {
+    let address: SocketAddrV4 = address.parse().map_err(io::Error::other)?;
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    set_socket_reuseport(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, 4096)?;
+    started(words)?;
+    let mut kept = Vec::new();
+    for connection in TcpListener::from(socket).incoming() {
+        kept.push(connection?);
+    }
+    Ok(0)
+}
+
+fn half_requests(words: &[&str], address: &str, number: usize) -> io::Result<u8> {
+    let mut clients = Vec::new();
+    for _ in 0..number {
+        let mut client = TcpStream::connect(address)?;
+        client.write_all(b"GET / HTTP/1.1\r\n")?;
+        clients.push(client);
+    }
+    started(words)?;
+    wait_for_ever()
 }
 
 fn started(words: &[&str]) -> io::Result<()> {
