@@ -1,6 +1,7 @@
 //! The images of the tests, made from nothing: there is no registry.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -17,6 +18,8 @@ pub(crate) const SEED: &str = "gracefully-test/seed";
 pub(crate) const SHELL: &str = "gracefully-test/shell";
 /// The victim with `STOPSIGNAL SIGQUIT`.
 pub(crate) const QUIT: &str = "gracefully-test/quit";
+/// Nothing but places for what the host has: its `/usr` is to be mounted, and everything installed there can be run.
+pub(crate) const HOST: &str = "gracefully-test/host";
 
 /// Builds all images in the daemon at `host`.
 pub(crate) fn build(host: &str, artifacts: &Artifacts) -> Result<()> {
@@ -31,6 +34,16 @@ pub(crate) fn build(host: &str, artifacts: &Artifacts) -> Result<()> {
     build_one(host, SEED, at, &seed)?;
     build_one(host, VICTIM, at, "FROM scratch\nCOPY victim /victim\nENTRYPOINT [\"/victim\"]\n")?;
     build_one(host, QUIT, at, &format!("FROM {VICTIM}\nSTOPSIGNAL SIGQUIT\n"))?;
+    let frame = at.join("frame");
+    fs::create_dir_all(frame.join("etc"))?;
+    for name in ["passwd", "group"] {
+        fs::copy(Path::new("/etc").join(name), frame.join("etc").join(name))?;
+    }
+    fs::create_dir(frame.join("tmp"))?;
+    for name in ["bin", "lib", "lib64", "sbin"] {
+        symlink(Path::new("usr").join(name), frame.join(name))?;
+    }
+    build_one(host, HOST, at, "FROM scratch\nCOPY frame /\n")?;
     build_one(
         host,
         SHELL,

@@ -32,6 +32,13 @@ const NEEDS: &[Need] = &[
     Need { program: "dumb-init", package: "dumb-init", what_for: "the same with sigwait" },
     Need { program: "conmon", package: "conmon", what_for: "the bench: our monitor's memory against it" },
     Need { program: "setpriv", package: "util-linux", what_for: "tests without privileges" },
+    Need { program: "python3", package: "python3", what_for: "a program that is stopped under load" },
+    Need { program: "nginx", package: "nginx-light", what_for: "the same" },
+    Need { program: "haproxy", package: "haproxy", what_for: "the same" },
+    Need { program: "node", package: "nodejs", what_for: "the same" },
+    Need { program: "gunicorn", package: "gunicorn", what_for: "the same" },
+    Need { program: "curl", package: "curl", what_for: "clients that speak TLS and HTTP/2" },
+    Need { program: "openssl", package: "openssl", what_for: "a certificate for them" },
     Need { program: "perl", package: "perl-base", what_for: "a process in uninterruptible sleep" },
 ];
 
@@ -54,12 +61,40 @@ pub(crate) fn run() -> Result<()> {
         return Ok(());
     }
     eprintln!("setup: installing {}", packages.join(" "));
+    let _quiet = NoServices::while_installing()?;
     command::output(apt().args(["update", "-qq"]))?;
     command::output(apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(&packages))
         .context("the packages could not be installed")?;
     match NEEDS.iter().find(|need| command::find(need.program).is_none()) {
         Some(need) => bail!("{} is installed, but there is no {}", need.package, need.program),
         None => Ok(()),
+    }
+}
+
+/// Programs are what we need, not services: while this is there, none of Debian's packages starts one (`invoke-rc.d(8)`).
+struct NoServices;
+
+impl NoServices {
+    const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+    /// Does nothing where the machine has a policy of its own.
+    fn while_installing() -> Result<Option<Self>> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let new = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(Self::POLICY);
+        match new {
+            // 101: forbidden by the policy.
+            Ok(mut file) => file.write_all(b"#!/bin/sh\nexit 101\n")?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
+            Err(error) => return Err(error).context("no policy for services could be written"),
+        }
+        Ok(Some(Self))
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(Self::POLICY);
     }
 }
 

@@ -24,11 +24,12 @@ use gracefully_core::plan::Plan;
 use gracefully_core::policy::{Policy, Then, Timeout};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::sequence::Sequence;
+use gracefully_core::signal::Signal;
 use gracefully_core::time::Timestamp;
 use gracefully_core::traffic::Traffic as Seen;
 use gracefully_drain::{Drain, Limit, Notice, Survey};
 use gracefully_engine::{Error, Instance, Network, Running, Terminate};
-use gracefully_linux::{connections, family};
+use gracefully_linux::{connections, family, process};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -152,6 +153,8 @@ enum Ended {
     Exited(ExitStatus),
     /// It is time for the last look.
     TimeToLook,
+    /// It has had the time to install a handler for this signal.
+    HadTime(Signal),
     /// The engine has started it again; `None`: and it has ended again.
     Started(Option<Running>),
 }
@@ -181,6 +184,7 @@ impl Walk<'_> {
                     Ended::With(event) => self.tell(event),
                     Ended::Exited(status) => self.on_exited(status),
                     Ended::TimeToLook => self.look_again(),
+                    Ended::HadTime(signal) => self.look_whether_it_hears(signal),
                     Ended::Started(running) => self.on_started(running),
                 },
                 notice = self.traffic.notice() => self.on_notice(notice),
@@ -410,14 +414,24 @@ impl Walk<'_> {
         }
     }
 
-    fn look_before(&mut self, signal: gracefully_core::signal::Signal) {
+    fn look_before(&mut self, signal: Signal) {
         let Some(family) = self.instance.main_pid().and_then(family::family) else { return };
         if diagnosis::reaches_nobody(signal, &family.main) {
             self.tell(Event::Unheard);
+        } else if let Some(left) = diagnosis::may_reach_nobody_in(signal, &family.main) {
+            self.jobs.push(sleep(left).map(move |()| Ended::HadTime(signal)).boxed());
         }
         for finding in diagnosis::before(signal, &family) {
             (self.onlooker)(Progress::Noticed(finding.clone()));
             self.findings.push(finding);
+        }
+    }
+
+    /// It was still starting when it got the signal.
+    fn look_whether_it_hears(&mut self, signal: Signal) {
+        let main = self.instance.main_pid().and_then(process::read);
+        if main.is_some_and(|main| diagnosis::reaches_nobody(signal, &main)) {
+            self.tell(Event::Unheard);
         }
     }
 

@@ -257,6 +257,13 @@ pub fn reaches_nobody(signal: Signal, main: &Process) -> bool {
     main.is_namespace_init() && main.age >= START_UP_ALLOWANCE && main.reaction(signal) == Reaction::Default
 }
 
+/// In how much time [`reaches_nobody`] could be said of a program that has only just started, if it does nothing about it.
+pub fn may_reach_nobody_in(signal: Signal, main: &Process) -> Option<Duration> {
+    let older = Process { age: START_UP_ALLOWANCE, ..main.clone() };
+    let left = START_UP_ALLOWANCE.checked_sub(main.age).filter(|left| !left.is_zero());
+    left.filter(|_| reaches_nobody(signal, &older))
+}
+
 /// Does the main process neither handle nor await the stop signal, as far as can be seen?
 fn is_deaf(signal: Signal, main: &Process) -> bool {
     match main.reaction(signal) {
@@ -474,8 +481,12 @@ mod tests {
         let young = Process { age: Duration::from_millis(30), ..process(1, &["app"]) };
         assert_eq!(before(TERM, &family(young.clone(), vec![]))[0].code, Code::StillStarting);
         assert!(!reaches_nobody(TERM, &young));
+        assert_eq!(may_reach_nobody_in(TERM, &young), Some(Duration::from_millis(1970)));
+        let handling = Process { caught: TERM.mask(), ..young };
+        assert_eq!(may_reach_nobody_in(TERM, &handling), None);
 
         let old = process(1, &["app"]);
+        assert_eq!(may_reach_nobody_in(TERM, &old), None);
         assert_eq!(before(TERM, &family(old.clone(), vec![]))[0].code, Code::SignalReachesNobody);
         assert!(reaches_nobody(TERM, &old));
 

@@ -72,6 +72,8 @@ pub struct Sequence {
     gate_closed: bool,
     /// Drain ended because nothing was in flight any more.
     drained: bool,
+    /// The stop signal reaches nobody.
+    unheard: bool,
     traffic: Traffic,
     main_exit: Option<ExitStatus>,
     all_exited: bool,
@@ -114,6 +116,7 @@ impl Sequence {
             hidden: false,
             gate_closed: false,
             drained: false,
+            unheard: false,
             traffic: Traffic::default(),
             main_exit: None,
             all_exited: false,
@@ -345,6 +348,7 @@ impl Sequence {
                 self.leave(at, Outcome::Done);
                 self.enter_terminate(at);
             }
+            State::Terminate { .. } if self.unheard => self.kill_unheard(at),
             State::Running
             | State::Deregister
             | State::Drain
@@ -438,11 +442,20 @@ impl Sequence {
         }
     }
 
-    /// Waiting for the program to react would change nothing; and since it is drained, there is nothing else to wait for.
     fn on_unheard(&mut self, at: Duration) {
+        self.unheard = true;
+        self.kill_unheard(at);
+    }
+
+    /// Waiting for the program to react would change nothing; and when it is drained, there is nothing else to wait for. It
+    /// goes on serving, so a connection of which nobody knew may have brought a request meanwhile: that is answered first.
+    fn kill_unheard(&mut self, at: Duration) {
         match self.state {
             State::Terminate { .. }
-                if self.drained && self.main_exit.is_none() && self.plan.work.kill_unheard =>
+                if self.drained
+                    && self.traffic.in_flight == 0
+                    && self.main_exit.is_none()
+                    && self.plan.work.kill_unheard =>
             {
                 self.ends.terminate = earlier(self.ends.terminate, Some(at));
                 self.ends.kill = earlier(self.ends.kill, Some(at));

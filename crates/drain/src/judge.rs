@@ -6,7 +6,7 @@
 //! believed to have answered first; one that was killed is not.
 
 use gracefully_core::traffic::Why;
-use gracefully_linux::connection::Connection;
+use gracefully_linux::connection::{Connection, Sender};
 use gracefully_linux::sock_diag::TcpSocket;
 
 /// What a look after the end shows.
@@ -32,6 +32,7 @@ impl After {
 /// Was this connection cut? It was busy, for this reason, at the look before its end.
 pub(crate) fn was_cut(before: &Connection, why: Why, after: After, killed: bool) -> bool {
     match (why, after) {
+        (Why::Unclear, _) if before.last() == Sender::Nobody => false,
         // While the program lives, it was the peer who gave up.
         (Why::Connecting | Why::Unaccepted | Why::Unread | Why::Unanswered | Why::Unclear, After::Gone) => {
             killed
@@ -40,11 +41,13 @@ pub(crate) fn was_cut(before: &Connection, why: Why, after: After, killed: bool)
         (Why::Connecting | Why::Unaccepted, After::There { .. }) => true,
         (Why::Unread | Why::Unanswered | Why::Unclear, After::There { answered, .. }) => !answered,
         // An answer in one piece was over, only not for long enough to be sure before.
-        (Why::Answering, After::Gone) => killed && before.is_stream(),
+        // Of anything but a stream, what the peer has not confirmed was the whole answer.
+        (Why::Answering | Why::Undelivered, After::Gone) => killed && before.is_stream(),
         (Why::Answering, After::There { .. }) => before.is_stream(),
-        (Why::Undelivered, After::Gone) => false,
         // The kernel goes on sending, as long as the network is there.
-        (Why::Undelivered, After::There { unconfirmed, .. }) => killed && unconfirmed > 1,
+        (Why::Undelivered, After::There { unconfirmed, .. }) => {
+            killed && (unconfirmed > 1 || before.is_stream())
+        }
     }
 }
 
@@ -86,6 +89,7 @@ mod tests {
             (stream, Why::Answering, silent, (true, true)),
             (stream, Why::Answering, Gone, (false, true)),
             (asked, Why::Undelivered, Gone, (false, false)),
+            (stream, Why::Undelivered, Gone, (false, true)),
             (asked, Why::Undelivered, There { answered: false, unconfirmed: 7 }, (false, true)),
         ];
         for (before, why, after, (alive, killed)) in table {

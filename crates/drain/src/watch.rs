@@ -94,7 +94,12 @@ impl Watch {
 
     /// Connections that ended between the last look and the one before, in the middle of a request.
     pub(crate) fn ended(&self) -> Vec<Ended> {
-        self.place_of_clients().ended.clone()
+        let mut ended = self.place_of_clients().ended.clone();
+        if !std::ptr::eq(self.place_of_clients(), &raw const self.inside) {
+            // A proxy closes its client's connection when the other one was closed, and that one was judged.
+            ended.retain(|ended| ended.why != Why::Unclear);
+        }
+        ended
     }
 
     /// Connections with a request under way at the last look, as if they ended now.
@@ -133,6 +138,8 @@ pub(crate) struct Place {
     waiting: u32,
     room: u32,
     look: u64,
+    /// Ports of ours on which HTTP/1 was heard.
+    plain: Vec<u16>,
     /// The first look tells nothing about what is new.
     seen_before: bool,
     /// Connections that ended since the look before while a request was under way on them.
@@ -246,12 +253,13 @@ impl Place {
             waiting: 0,
             room: 0,
             look: 0,
+            plain: Vec::new(),
             seen_before: false,
             ended: Vec::new(),
         })
     }
 
-    /// The ports at which the program listens, in order.
+    /// The ports at which the program has listened since we began to watch, in order.
     pub(crate) fn ports(&self) -> &[u16] {
         &self.ports
     }
@@ -309,7 +317,11 @@ impl Place {
             return Ok(());
         }
         programs.due = now + LISTENERS;
-        let ports = programs.listening(now)?;
+        let mut ports = programs.listening(now)?;
+        // A program that ends may close its listeners first and finish what it has begun: their connections still count.
+        ports.extend(&self.ports);
+        ports.sort_unstable();
+        ports.dedup();
         if ports != self.ports {
             self.diag.ask_about(Which { states: States::LIVE, ports: &ports });
             self.tap = match self.tap.take() {
@@ -384,10 +396,17 @@ impl Place {
 
     /// Hears what was said until now. That is after the sockets were looked at: what it tells is newer.
     fn listen(&mut self) -> Result<()> {
-        let Self { tap: Some(tap), connections, .. } = self else { return Ok(()) };
+        let Self { tap: Some(tap), connections, plain, .. } = self else { return Ok(()) };
         tap.listen()?;
         for watched in connections.values_mut() {
             watched.heard = tap.heard(watched.peer, watched.local);
+            if watched.heard.state != talk::State::Unknown && !plain.contains(&watched.local.port()) {
+                plain.push(watched.local.port());
+            }
+        }
+        // Others at the same port speak the same.
+        for watched in connections.values_mut().filter(|watched| plain.contains(&watched.local.port())) {
+            watched.connection.has_only_answers();
         }
         if tap.len() > 2 * connections.len() + 100 {
             let there: HashSet<Ends> =

@@ -31,8 +31,14 @@
 //! **Several requests at once** (HTTP/2): what is answered last need not be what was asked last. Where the peer is seen
 //! to ask again before it is answered, silence must last [`QUIET_MULTIPLEXED`].
 //!
-//! What cannot be seen this way: a program that answers in part at once and in full much later, without having sent
-//! anything in between while we look.
+//! **What is no answer.** At the beginning of a connection a program may say something at once that only belongs to the
+//! protocol: session tickets of TLS (RFC 8446, section 4.6.1), settings of HTTP/2 (RFC 9113, section 3.4). So a connection on
+//! which few segments came, and the last of them had a reply at once, must be silent for [`QUIET_PRELIMINARY`] when we look
+//! at it for the first time, unless its protocol is known to have nothing of that kind.
+//!
+//! What cannot be seen this way: a program that takes longer than that for the first answer over such a protocol; and on a
+//! connection that is older, one that answers in part at once and in full much later, without having sent anything in
+//! between while we look.
 
 use core::time::Duration;
 
@@ -45,6 +51,19 @@ pub const QUIET: Duration = Duration::from_millis(100);
 
 /// The same for a connection on which several requests were seen under way at once.
 pub const QUIET_MULTIPLEXED: Duration = Duration::from_secs(1);
+
+/// The same for a connection on which all that was said may belong to the protocol.
+pub const QUIET_PRELIMINARY: Duration = Duration::from_secs(3);
+
+/// So many segments a client sends at most until its first request is there: with TLS its hello, the end of the handshake and
+/// the request, with HTTP/2 its preface, its settings, a confirmation and the request.
+const FIRST_SEGMENTS: u32 = 4;
+
+/// A reply within this time, on the kernel's coarse clock, is one at once.
+const AT_ONCE: Duration = Duration::from_millis(20);
+
+/// A client that has connected and said nothing for so long has connected in advance.
+pub const FRESH: Duration = Duration::from_millis(500);
 
 /// How long a connection of which it is unclear who sent last must be silent before the kernel's idea of it counts.
 pub const UNCLEAR: Duration = Duration::from_secs(1);
@@ -92,6 +111,8 @@ pub struct Connection {
     answered: Duration,
     longest_pause: Duration,
     multiplexed: bool,
+    /// What the program has said may be no answer.
+    preliminary: bool,
 }
 
 /// Who sent last.
@@ -140,6 +161,7 @@ impl Connection {
             answered,
             longest_pause: Duration::ZERO,
             multiplexed: false,
+            preliminary: may_be_preliminary(socket),
         }
     }
 
@@ -162,7 +184,11 @@ impl Connection {
             self.asked = now;
         }
         if answered {
-            if self.last == Sender::Program && !asked {
+            if self.preliminary && !asked {
+                // This is the answer, or its beginning. It will hardly pause again for as long as it took to come.
+                self.answer_began = now;
+                self.longest_pause = now.saturating_sub(self.answered) / 2;
+            } else if self.last == Sender::Program && !asked {
                 self.longest_pause = self.longest_pause.max(now.saturating_sub(self.answered));
             } else {
                 self.answer_began = now;
@@ -172,6 +198,7 @@ impl Connection {
         }
         if asked || answered {
             self.moved = now;
+            self.preliminary = may_be_preliminary(socket);
         }
         self.state = socket.state;
         self.accepted = socket.inode != 0;
@@ -190,6 +217,11 @@ impl Connection {
     /// Is it unclear who sent last, and would the kernel's own idea of it help?
     pub fn wants_evidence(&self, now: Duration) -> bool {
         self.last == Sender::Unclear && now >= self.moved + UNCLEAR && self.unread == 0
+    }
+
+    /// Tells that in its protocol the program says nothing but answers.
+    pub fn has_only_answers(&mut self) {
+        self.preliminary = false;
     }
 
     /// What is going on.
@@ -259,17 +291,26 @@ impl Connection {
         match self.last {
             Sender::Peer => Activity::Busy(Why::Unanswered),
             Sender::Unclear => Activity::Busy(Why::Unclear),
+            Sender::Program if self.preliminary && now < self.answered.saturating_add(self.quiet()) => {
+                Activity::Busy(Why::Unclear)
+            }
             Sender::Program if self.unconfirmed > 0 => Activity::Busy(Why::Undelivered),
             Sender::Program if now < self.answered.saturating_add(self.quiet()) => {
                 Activity::Busy(Why::Answering)
             }
+            // Who has connected only now is about to ask.
+            Sender::Nobody if now < self.moved.saturating_add(FRESH) => Activity::Busy(Why::Unclear),
             Sender::Nobody | Sender::Program => done,
         }
     }
 
     /// How long the program must have been silent.
     fn quiet(&self) -> Duration {
-        let least = if self.multiplexed { QUIET_MULTIPLEXED } else { QUIET };
+        let least = match (self.preliminary, self.multiplexed) {
+            (true, _) => QUIET_PRELIMINARY,
+            (false, true) => QUIET_MULTIPLEXED,
+            (false, false) => QUIET,
+        };
         let so_far = self.answered.saturating_sub(self.answer_began);
         least.max(so_far / 2).max(self.longest_pause.saturating_mul(3))
     }
@@ -290,6 +331,14 @@ fn by_stamps(socket: &TcpSocket) -> Sender {
         core::cmp::Ordering::Equal if confirmed_apart(socket) => Sender::Program,
         core::cmp::Ordering::Equal => Sender::Unclear,
     }
+}
+
+/// Have both sides sent so little, and replied at once, that all of it may belong to the protocol?
+fn may_be_preliminary(socket: &TcpSocket) -> bool {
+    let info = socket.info.unwrap_or_default();
+    let (received, written) = counts(socket);
+    let at_once = info.since_sent.abs_diff(info.since_received) <= AT_ONCE;
+    received > 0 && written > 0 && info.segments <= FIRST_SEGMENTS && at_once
 }
 
 /// Was what the program sent not confirmed by the peer's last data, but later or not yet?

@@ -247,6 +247,8 @@ pub struct TcpInfo {
     pub received: u64,
     /// Bytes that the peer has confirmed.
     pub confirmed: u64,
+    /// Segments with data that were received.
+    pub segments: u32,
 }
 
 impl TcpSocket {
@@ -293,6 +295,7 @@ impl TcpInfo {
             since_confirmed: milliseconds(56)?,
             confirmed: count(120)?,
             received: count(128)?,
+            segments: u32_at(info, 152)?,
         })
     }
 }

@@ -148,12 +148,7 @@ fn socket_without_permission(world: &World) {
     let socket = world.directory().join("closed.sock");
     let _listener = UnixListener::bind(&socket).expect("a socket");
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).expect("permissions");
-    fs::set_permissions(world.directory(), fs::Permissions::from_mode(0o755)).expect("permissions");
-    // Nobody may not read our target directory; a copy of the program is.
-    let program = world.directory().join("gracefully");
-    fs::copy(gracefully(&[]).get_program(), &program).expect("a copy");
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
+    let mut command = world.as_nobody(Path::new(gracefully(&[]).get_program()));
     command.args(["--engine", "docker", "--host", &format!("unix://{}", socket.display()), "stop", "web"]);
     fails_soon(&mut command).says("permission denied").says("root");
 }

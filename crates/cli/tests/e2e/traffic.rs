@@ -5,20 +5,21 @@
 //! ports. The private daemon's host network is a namespace of its own, in which the tests are, too: all traffic is there, or
 //! on 127.0.0.1.
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
-use gracefully_linux::netns::NetNs;
-use gracefully_load::{Client, Load, Outcome as Answer, Running as Clients, Tally, free_address};
+use gracefully_load::{Client, Outcome as Answer, Running as Clients, Tally};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{
-    Kind, NOT_TEN, SECOND, Target, World, behaviours, eventually, kill, new_name, read_report, run,
-};
+use self::server::{Server, Way};
+use crate::harness::{Kind, NOT_TEN, SECOND, World, behaviours, eventually, kill, read_report};
+
+mod faults;
+mod programs;
+pub(crate) mod server;
+mod wire;
 
 behaviours! {
     "A" restart_under_load_fails_no_request [docker bridge local];
@@ -38,147 +39,6 @@ behaviours! {
     "A" restarted_program_that_does_not_listen_is_a_failure [docker bridge local];
     "A" second_stop_ends_the_drain [docker bridge local process];
     "A" dry_run_names_port_and_hold [docker bridge local];
-}
-
-/// A server on a port of its own.
-struct Server {
-    target: Target,
-    at: SocketAddr,
-    /// Where its clients are, if not where we are.
-    clients: Option<NetNs>,
-}
-
-/// By which way clients come to a container with a network of its own.
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    /// The host's loopback address: the engine's userland proxy accepts them.
-    Proxy,
-    /// Another address of the host: the kernel translates it to the container's.
-    Nat,
-    /// From another container to its own address.
-    Neighbour,
-}
-
-/// Where the server listens in a container with a network of its own.
-const INSIDE: &str = "0.0.0.0:8080";
-
-impl Server {
-    /// The victim serves HTTP without any handler for signals, or with what is said in `mode`.
-    #[track_caller]
-    fn start(world: &World, mode: &str) -> Self {
-        if world.kind == Kind::Bridge {
-            return Self::start_behind(world, mode, Way::Proxy);
-        }
-        let at = free_address().expect("a free port");
-        let network: &[&str] = match world.kind {
-            Kind::Docker | Kind::Bridge | Kind::Podman | Kind::Reference => &["--net=host"],
-            Kind::Local | Kind::Process => &[],
-        };
-        let target = world.start_unready(network, &format!("{mode} {at}"));
-        Self { target, at, clients: None }.when_it_listens(world)
-    }
-
-    /// The same in a container of the bridge.
-    #[track_caller]
-    fn start_behind(world: &World, mode: &str, way: Way) -> Self {
-        let port = free_address().expect("a free port").port();
-        let mode = format!("{mode} {INSIDE}");
-        let published = |ip: Ipv4Addr, at: Ipv4Addr| {
-            let publish = format!("{ip}:{port}:8080");
-            let target = world.start_unready(&["--net=bridge", "--publish", &publish], &mode);
-            Self { target, at: (at, port).into(), clients: None }
-        };
-        let server = match way {
-            Way::Proxy => published(Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST),
-            Way::Nat => published(Ipv4Addr::UNSPECIFIED, GATEWAY),
-            Way::Neighbour => {
-                let network = BridgeNetwork::create(world);
-                let net = format!("--net={}", network.name);
-                let ip = Ipv4Addr::new(10, 231, network.number, 10);
-                let target = world.start_unready(&[&net, "--ip", &ip.to_string()], &mode);
-                let neighbour = world.start_with(&[&net], "slow 0 0");
-                let clients = NetNs::of(world.main_pid(&neighbour)).expect("its network namespace");
-                world.keep(Box::new(network));
-                Self { target, at: (ip, 8080).into(), clients: Some(clients) }
-            }
-        };
-        server.when_it_listens(world)
-    }
-
-    #[track_caller]
-    fn when_it_listens(self, world: &World) -> Self {
-        eventually("it listens", || world.log(&self.target).contains("listening").then_some(()));
-        self
-    }
-
-    /// Does something where the clients are.
-    fn there<T>(&self, work: impl FnOnce() -> T) -> T {
-        match &self.clients {
-            Some(network) => network.inside(work).expect("we are root"),
-            None => work(),
-        }
-    }
-
-    fn load(&self, path: &str, keep_alive: bool, think: Duration) -> Clients {
-        let load = Load { path: path.into(), keep_alive, think, ..Load::new(self.at, 16) };
-        self.there(|| load.start())
-    }
-
-    /// One request, beginning now.
-    fn ask(&self, path: &'static str) -> JoinHandle<Answer> {
-        let at = self.at;
-        self.there(|| thread::spawn(move || Client::new(at, false).ask(path).0))
-    }
-
-    /// One request that the server has before this returns.
-    fn ask_and_be_heard(&self, world: &World, path: &'static str) -> JoinHandle<Answer> {
-        let answer = self.ask(path);
-        let main = world.main_pid(&self.target);
-        eventually("a thread answers it", || {
-            let threads = fs::read_dir(format!("/proc/{main}/task")).map_or(0, Iterator::count);
-            (threads > 1).then_some(())
-        });
-        answer
-    }
-
-    /// Waits until a request on a new connection comes to this.
-    #[track_caller]
-    fn answers(&self, wanted: Answer) {
-        eventually(&format!("a request is {wanted:?}"), || {
-            (self.there(|| Client::new(self.at, false).ask("/").0) == wanted).then_some(())
-        });
-    }
-}
-
-/// The address of the host on the default bridge of the private daemon, whose network namespace is its own.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
-
-/// A network of docker's with addresses that a test may give away.
-#[derive(Debug)]
-struct BridgeNetwork {
-    name: String,
-    number: u8,
-    remove: Command,
-}
-
-impl BridgeNetwork {
-    #[track_caller]
-    fn create(world: &World) -> Self {
-        let name = new_name();
-        // Another test may be quicker with a number.
-        let number = (1..=u8::MAX).find(|number| {
-            let subnet = format!("10.231.{number}.0/24");
-            run(&mut world.docker(&["network", "create", "--subnet", &subnet, &name])).code == 0
-        });
-        let remove = world.docker(&["network", "rm", &name]);
-        Self { name, number: number.expect("a free subnet"), remove }
-    }
-}
-
-impl Drop for BridgeNetwork {
-    fn drop(&mut self) {
-        let _ = self.remove.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    }
 }
 
 /// Restarts in the middle of the load. Returns what the clients saw, and the report if there is one.

@@ -316,6 +316,8 @@ struct Ghost {
     /// `B − K − F − T` and `B − K` of the strictest request so far, by the arithmetic of `Ends`.
     traffic_end: Option<Duration>,
     kill_end: Option<Duration>,
+    unheard: bool,
+    in_flight: u32,
     drained: bool,
     hidden: bool,
     signals: u8,
@@ -359,22 +361,24 @@ impl Node {
                 ghost.crashed = true;
                 ghost.kill_end = plan.ends.after(at).kill;
             }
-            Event::ConnectionsObserved(Traffic { in_flight: 0, .. }) => {
-                ghost.drained |= self.stop.state == State::Drain;
+            Event::ConnectionsObserved(Traffic { in_flight, .. }) => {
+                ghost.in_flight = *in_flight;
+                ghost.drained |= self.stop.state == State::Drain && *in_flight == 0;
             }
-            Event::Unheard => {
-                let waits =
-                    matches!(self.stop.state, State::Terminate { .. }) && self.stop.main_exit.is_none();
-                if waits && ghost.drained && work.kill_unheard {
-                    ghost.kill_end = earlier(ghost.kill_end, Some(at));
-                }
-            }
+            Event::Unheard => ghost.unheard = true,
             Event::ConnectionsHidden => ghost.hidden = true,
             Event::Aborted | Event::EngineLost(_) => {
                 // Excused only if the stop ended by it; a flush that was asked for before is not undone.
                 ghost.excused_from_flush |= !running && self.stop.state != State::Done;
             }
             _ => {}
+        }
+
+        let waits = matches!(self.stop.state, State::Terminate { .. }) && self.stop.main_exit.is_none();
+        let tells = matches!(event, Event::Unheard | Event::ConnectionsObserved(_));
+        let nobody_hears = ghost.unheard && ghost.drained && ghost.in_flight == 0;
+        if waits && tells && nobody_hears && work.kill_unheard {
+            ghost.kill_end = earlier(ghost.kill_end, Some(at));
         }
 
         let ends_before = self.stop.ends;

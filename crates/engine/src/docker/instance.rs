@@ -316,6 +316,13 @@ impl Instance for DockerInstance {
         {
             return Ok(());
         }
+        // We are quicker than the engine. In a restart of its own, an order to kill the container could come when the next
+        // program runs already; the process that we hold cannot be mistaken. Some may give orders, but may not do that.
+        if let (Order::Engine { .. }, Some(process)) = (order, &self.process)
+            && process.kill().is_ok()
+        {
+            return Ok(());
+        }
         let call = self.client.order(Call::post(self.path("kill")), Some(ORDER));
         let Some(process) = &self.process else {
             return call.await.map_err(|error| self.plain(error));

@@ -28,6 +28,8 @@ fn socket(now: u64, received: (u64, u64), written: (u64, u64)) -> TcpSocket {
             since_confirmed: ms(now - received.1),
             confirmed: written.0,
             received: received.0,
+            // Enough for its first exchange to be over.
+            segments: 100,
         }),
     }
 }
@@ -39,13 +41,49 @@ fn first(socket: &TcpSocket) -> Activity {
 const NOW: u64 = 100_000;
 
 #[test]
+fn who_says_nothing_has_connected_in_advance() {
+    let silent = |now| socket(now, (0, now), (0, now));
+    let connection = Connection::new(&silent(NOW), ms(NOW));
+    assert_eq!(connection.activity(ms(NOW) + FRESH), Activity::Idle);
+}
+
+/// TLS: the program's tickets come after the client's first request, and its answer two seconds later.
+#[test]
+fn what_only_belongs_to_the_protocol_is_no_answer() {
+    let with = |segments, written, now| {
+        let mut socket = socket(now, (900, NOW), written);
+        if let Some(info) = &mut socket.info {
+            info.segments = segments;
+        }
+        socket
+    };
+    let tickets = (3000, NOW + 2);
+    let busy = Activity::Busy(Why::Unclear);
+    let mut young = Connection::new(&with(3, tickets, NOW + 500), ms(NOW + 500));
+    assert_eq!(young.activity(ms(NOW + 500)), busy);
+    assert_eq!(young.activity(ms(NOW + 2_900)), busy);
+    assert_eq!(young.activity(ms(NOW + 3_100)), Activity::Idle);
+
+    let mut known = young;
+    known.has_only_answers();
+    assert_eq!(known.activity(ms(NOW + 500)), Activity::Idle);
+    let old = Connection::new(&with(30, tickets, NOW + 500), ms(NOW + 500));
+    assert_eq!(old.activity(ms(NOW + 500)), Activity::Idle);
+
+    // The answer came after two seconds; it may go on, but not for long.
+    young.look(&with(3, (5000, NOW + 2_000), NOW + 2_000), ms(NOW + 2_000));
+    assert_eq!(young.activity(ms(NOW + 4_000)), Activity::Busy(Why::Answering));
+    assert_eq!(young.activity(ms(NOW + 5_100)), Activity::Idle);
+}
+
+#[test]
 fn what_the_first_look_shows() {
     use Activity::{Busy, Closing, Idle};
     let asked = (10, NOW - 5_000);
     let base = socket(NOW, asked, (10, NOW - 4_996));
     let table = [
         ("answered long ago", base, Idle),
-        ("nobody has said anything", socket(NOW, (0, 0), (0, 0)), Idle),
+        ("a client that has only just connected", socket(NOW, (0, 0), (0, 0)), Busy(Why::Unclear)),
         ("a greeting without an answer", socket(NOW, (0, 0), (10, NOW - 500)), Idle),
         ("asked for the first time", socket(NOW, asked, (0, 0)), Busy(Why::Unanswered)),
         ("asked again", socket(NOW, (20, NOW - 100), (10, NOW - 200)), Busy(Why::Unanswered)),
@@ -271,6 +309,8 @@ impl Kernel {
                 since_confirmed: since(self.confirmed),
                 confirmed: self.confirmed.0,
                 received: self.received.0,
+                // Enough for its first exchange to be over.
+                segments: 100,
             }),
         }
     }

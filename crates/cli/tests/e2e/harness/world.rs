@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -152,6 +153,18 @@ impl World {
         command
     }
 
+    /// The program under test, or another one, as a user without any rights runs it.
+    pub(crate) fn as_nobody(&self, program: &Path) -> Command {
+        // Nobody may not read our target directory; a copy of the program is.
+        let name = program.file_name().expect("a program").display();
+        let copy = self.directory().join(format!("nobodys-{name}"));
+        fs::set_permissions(self.directory(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        fs::copy(program, &copy).expect("a copy");
+        let mut command = clean(Path::new("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(copy);
+        command
+    }
+
     /// Another program of ours on this local engine, with these arguments.
     pub(crate) fn other(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = clean(program);
@@ -198,7 +211,8 @@ impl World {
     #[track_caller]
     pub(crate) fn start_unready(&self, options: &[&str], mode: &str) -> Target {
         if self.kind == Kind::Process {
-            return self.start_process(mode);
+            let words: Vec<String> = mode.split_whitespace().map(ToString::to_string).collect();
+            return self.start_process(&mut Command::new(self.victim()), &words);
         }
         let name = new_name();
         self.own(&name);
@@ -217,6 +231,34 @@ impl World {
         let outcome = run(docker.args(options).arg(image).args(command));
         assert_eq!(outcome.code, 0, "{outcome:#?}");
         eventually("it has started", || (!self.log(&target).is_empty()).then_some(()));
+        target
+    }
+
+    /// Starts a program of this host, which finds the directory of this test where we see it.
+    #[track_caller]
+    pub(crate) fn start_program(&self, options: &[&str], command: &[String]) -> Target {
+        if self.kind == Kind::Process {
+            return self.start_process(&mut Command::new(&command[0]), &command[1..]);
+        }
+        let target = Target { name: new_name() };
+        self.own(&target.name);
+        let mut run_it = match self.kind {
+            Kind::Docker | Kind::Bridge | Kind::Podman | Kind::Reference => {
+                let at = self.directory().display();
+                let mut docker = self.docker(&["run", "--detach", "--pull=never", "--name", &target.name]);
+                docker.args(options).args(["--volume", "/usr:/usr:ro", "--volume", &format!("{at}:{at}")]);
+                docker.arg("gracefully-test/host");
+                docker
+            }
+            Kind::Local => {
+                let mut local = self.command(&["run", "-d", "--name", &target.name]);
+                local.args(options).arg("--");
+                local
+            }
+            Kind::Process => unreachable!("it is not run by an engine"),
+        };
+        let outcome = run(run_it.args(command));
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
         target
     }
 
@@ -242,15 +284,15 @@ impl World {
         }
     }
 
-    fn start_process(&self, mode: &str) -> Target {
+    fn start_process(&self, command: &mut Command, args: &[String]) -> Target {
         let log = fs::File::create(self.directory().join("log")).expect("a log");
-        let child = Command::new(self.victim())
-            .args(mode.split_whitespace())
+        let child = command
+            .args(args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn()
-            .expect("the victim starts");
+            .expect("the program starts");
         self.adopt(child)
     }
 

@@ -21,8 +21,11 @@
 //! | `ticker` | a numbered line every 10 ms until a stop signal; then `last` and exit 0 |
 //! | `http ADDRESS` | the HTTP server of `examples/hello`: no handler, connections are kept for ever |
 //! | `http-graceful ADDRESS` | the same as a careful author writes it: after SIGTERM it takes nothing new, answers what it has begun, and exits 0 |
+//! | `http-later LATER ADDRESS` | as `http`, and after SIGUSR1 at LATER, too |
 //! | `http-once ADDRESS` | as `http`, but when it is started again it runs and does not listen |
+//! | `http-slow ADDRESS` | as `http-graceful`; it takes half a second to listen, and when it has stopped listening another to exit |
 //! | `http-stamp ADDRESS FILE` | as `http`, and at SIGTERM as the last act of `stamp` |
+//! | `echo ADDRESS` | no HTTP: answers a line `MS WORDS` with the same line, after so many milliseconds; no handler |
 //! | `sink ADDRESS` | accepts connections, reads nothing, and has no handler; others may listen there, too (`SO_REUSEPORT`) |
 //! | `sinks ADDRESS PROCESSES` | has so many children in mode `sink` |
 //! | `half-requests ADDRESS NUMBER` | so many clients, who send half a request and wait |
@@ -68,12 +71,15 @@ fn main() -> ExitCode {
         ["ticker"] => ticker(),
         ["stamp", file] => stamp(&words, file),
         ["http", address] => hello::serve(address).map(|()| 0),
+        ["http-later", later, address] => serve_later(later, address),
         ["http-once", address] => serve_once(address),
         ["http-stamp", address, file] => serve_and_stamp(&words, address, file),
+        ["echo", address] => echo(address),
         ["sink", address] => sink(&words, address),
         ["sinks", address, processes] => sinks(&words, address, number(processes)),
         ["half-requests", address, clients] => half_requests(&words, address, clients.parse().unwrap_or(0)),
-        ["http-graceful", address] => serve_gracefully(address),
+        ["http-graceful", address] => serve_gracefully(address, Duration::ZERO),
+        ["http-slow", address] => serve_gracefully(address, Duration::from_millis(500)),
         _ => Err(io::Error::other(format!("unknown mode: {}", words.join(" ")))),
     };
     match done {
@@ -139,8 +145,9 @@ fn shell() -> io::Result<u8> {
 }
 
 /// Takes nothing new, finishes what it has begun, leaves.
-fn serve_gracefully(address: &str) -> io::Result<u8> {
+fn serve_gracefully(address: &str, slowness: Duration) -> io::Result<u8> {
     let mut signals = Signals::new(STOP_SIGNALS)?;
+    pause(slowness);
     let server = hello::Server::listen(address)?;
     let accepting = server.clone();
     let over = Arc::new(AtomicBool::new(false));
@@ -154,7 +161,17 @@ fn serve_gracefully(address: &str) -> io::Result<u8> {
     while server.busy() > 0 {
         pause(Duration::from_millis(1));
     }
+    drop(server);
+    pause(slowness);
     Ok(0)
+}
+
+fn serve_later(later: &str, address: &str) -> io::Result<u8> {
+    let mut signals = Signals::new([SIGUSR1])?;
+    let server = hello::Server::listen(address)?;
+    std::thread::spawn(move || server.accept(|| false));
+    signals.forever().next();
+    hello::serve(later).map(|()| 0)
 }
 
 /// It remembers that it has run in a file beside itself.
@@ -230,6 +247,24 @@ fn serve_and_stamp(words: &[&str], address: &str, file: &str) -> io::Result<u8> 
 fn write_stamp(file: &str) -> io::Result<()> {
     let now = clock_gettime(ClockId::Monotonic);
     fs::write(file, format!("{}{:09}", now.tv_sec, now.tv_nsec))
+}
+
+fn echo(address: &str) -> io::Result<u8> {
+    let listener = TcpListener::bind(address)?;
+    say(&format!("listening on {address}"))?;
+    for connection in listener.incoming() {
+        let mut connection = connection?;
+        std::thread::spawn(move || -> io::Result<()> {
+            for line in BufReader::new(connection.try_clone()?).lines() {
+                let line = line?;
+                let ms = line.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0);
+                pause(Duration::from_millis(ms));
+                connection.write_all(format!("{line}\n").as_bytes())?;
+            }
+            Ok(())
+        });
+    }
+    Ok(0)
 }
 
 /// Each process may have no more than some thousand files, and each connection is one: several share the port.

@@ -276,6 +276,8 @@ impl World {
                 since_confirmed: since(self.confirmed),
                 confirmed: self.confirmed.0,
                 received: self.received.0,
+                // Enough for its first exchange to be over.
+                segments: 100,
             }),
         }
     }

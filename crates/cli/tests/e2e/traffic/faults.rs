@@ -1,0 +1,138 @@
+//! Everything that may happen to a drain.
+
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use gracefully_load::{Client, Outcome as Answer};
+use rustix::process::Signal;
+
+use super::server::{Neighbour, Server, Way};
+use super::soon;
+use crate::harness::{NOT_TEN, SECOND, World, behaviours, eventually, gracefully, read_report, run, signal};
+
+behaviours! {
+    "A" container_that_somebody_removes_ends_the_drain [docker bridge local];
+    "A" stop_of_dockers_own_ends_the_drain [docker bridge];
+    "A" client_that_has_vanished_does_not_hold_a_stop_for_ever [bridge];
+    "A" listener_that_appears_is_drained_too [local process];
+    "A" restart_waits_until_the_program_is_healthy [docker];
+    "A" nothing_in_path_is_needed [docker bridge local];
+    "A" what_needs_rights_is_said_and_the_rest_is_done [process];
+    "A" a_thousand_at_once_are_held [bridge local];
+}
+
+fn container_that_somebody_removes_ends_the_drain(world: &World) {
+    let server = Server::start(world, "http");
+    let answer = server.ask_and_be_heard(world, "/sleep/9000");
+    let stop = world.spawn(&["stop", "-t", "60", &server.target.name]);
+    server.answers(Answer::Refused);
+    world.run(&["rm", "-f", &server.target.name]).is(0, &server.target.line());
+    stop.ended().took_less_than(NOT_TEN);
+    assert!(!world.exists(&server.target));
+    assert_eq!(answer.join().expect("a client"), Answer::Dropped);
+}
+
+fn stop_of_dockers_own_ends_the_drain(world: &World) {
+    let server = Server::start(world, "http");
+    let answer = server.ask_and_be_heard(world, "/sleep/9000");
+    let stop = world.spawn(&["stop", "-t", "60", &server.target.name]);
+    server.answers(Answer::Refused);
+    run(&mut world.docker(&["stop", "-t", "1", &server.target.name])).is(0, &server.target.line());
+    stop.ended().is(0, &server.target.line()).took_less_than(NOT_TEN);
+    assert_eq!(answer.join().expect("a client"), Answer::Dropped);
+}
+
+/// Its machine has lost its network in the middle of a request: not a packet comes any more.
+fn client_that_has_vanished_does_not_hold_a_stop_for_ever(world: &World) {
+    let server = Server::start_behind(world, "http", Way::Neighbour);
+    let mut client = server.there(|| TcpStream::connect(server.at)).expect("a connection");
+    std::io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: x\r\n").expect("half a request");
+    let Some(Neighbour { network, name, .. }) = &server.clients else { unreachable!("it has a neighbour") };
+    let mut cut = world.docker(&["network", "disconnect", "--force", network, name]);
+    assert_eq!(run(&mut cut).code, 0);
+    let stopped = world.run(&["stop", "-t", "2", &server.target.name]);
+    stopped.is(0, &server.target.line()).took_less_than(NOT_TEN);
+}
+
+fn listener_that_appears_is_drained_too(world: &World) {
+    let later = gracefully_load::free_address().expect("a free port");
+    // So that the server gets another one.
+    let reserved = TcpListener::bind(later).expect("it is free");
+    let server = Server::start(world, &format!("http-later {later}"));
+    drop(reserved);
+    let first = server.ask_and_be_heard(world, "/sleep/2500");
+    let stop = world.spawn(&["stop", "-t", "20", &server.target.name]);
+    server.answers(Answer::Refused);
+    signal(world.main_pid(&server.target), Signal::USR1);
+    eventually("it listens there, too", || {
+        world.log(&server.target).contains(&later.to_string()).then_some(())
+    });
+    let second = thread::spawn(move || Client::new(later, false).ask("/sleep/4000").0);
+    assert_eq!(first.join().expect("a client"), Answer::Answered);
+    assert_eq!(second.join().expect("a client"), Answer::Answered);
+    stop.ended().is(0, &server.target.line());
+}
+
+fn restart_waits_until_the_program_is_healthy(world: &World) {
+    let health = ["--health-cmd", "true", "--health-interval", "2s"];
+    let target = world.start_image(&health, "gracefully-test/shell", &["/victim", "slow", "0", "0"]);
+    let restarted = world.run(&["restart", &target.name]);
+    restarted.is(0, &target.line()).took_between(SECOND, NOT_TEN);
+    assert_eq!(world.field(&target, "/State/Health/Status"), "healthy");
+}
+
+/// A fresh machine has neither `nft` nor `iptables`.
+fn nothing_in_path_is_needed(world: &World) {
+    let server = Server::start(world, "http");
+    let clients = server.load("/sleep/20", false, Duration::ZERO);
+    soon(200);
+    let file = world.directory().join("report.json");
+    let mut restart = world.command(&["restart", "-t", "8", "--report", file.to_str().expect("a path")]);
+    run(restart.arg(&server.target.name).env("PATH", "")).is(0, &server.target.line());
+    server.answers(Answer::Answered);
+    let tally = clients.stop();
+    let report = read_report(&file);
+    assert_eq!(tally.failed(), 0, "{tally}: {report:#}");
+    assert_eq!(report["connections"]["gate"]["method"], "nfqueue", "{report:#}");
+}
+
+/// An ordinary user stops a program of their own: it is drained, and one line says what would need more rights.
+fn what_needs_rights_is_said_and_the_rest_is_done(world: &World) {
+    let at = gracefully_load::free_address().expect("a free port");
+    // It must be theirs to look at, so it is started by them.
+    let mut program = world.as_nobody(Path::new(&world.victim()));
+    let child = program.args(["http", &at.to_string()]).spawn().expect("a program");
+    let server = Server { target: world.adopt(child), at, clients: None };
+    server.answers(Answer::Answered);
+    let answer = server.ask_and_be_heard(world, "/sleep/2500");
+    let mut stop = world.as_nobody(Path::new(gracefully(&[]).get_program()));
+    let stopped = run(stop.args(["stop", "-t", "8", &server.target.name]));
+    stopped.is(0, &server.target.line()).took_between(SECOND, NOT_TEN).says("CAP_NET_ADMIN");
+    assert_eq!(answer.join().expect("a client"), Answer::Answered);
+}
+
+/// They come within a second, while the program is being restarted.
+fn a_thousand_at_once_are_held(world: &World) {
+    let server = Server::start(world, "http");
+    let answer = server.ask_and_be_heard(world, "/sleep/3000");
+    let file = world.directory().join("report.json");
+    let report = file.to_str().expect("a path");
+    let restart = world.spawn(&["restart", "-t", "8", "--report", report, &server.target.name]);
+    eventually("new connections wait", || {
+        let connected = TcpStream::connect_timeout(&server.at, Duration::from_millis(50));
+        connected.is_err_and(|error| error.kind() == ErrorKind::TimedOut).then_some(())
+    });
+    let clients: Vec<_> = (0..1000).map(|_| server.ask("/")).collect();
+    assert_eq!(answer.join().expect("a client"), Answer::Answered);
+    restart.ended().is(0, &server.target.line());
+    let report = read_report(&file);
+    for client in clients {
+        assert_eq!(client.join().expect("a client"), Answer::Answered, "{report:#}");
+    }
+    let gate = &report["connections"]["gate"];
+    assert!(gate["held"].as_u64().is_some_and(|held| held > 500), "{report:#}");
+    assert_eq!(gate["overflowed"], 0, "{report:#}");
+}
