@@ -133,7 +133,7 @@ impl Workbench {
         let docker = command::output(&mut self.docker(&[
             "version",
             "--format",
-            "docker client {{.Client.Version}}, daemon {{.Server.Version}} (vfs, no network)",
+            "docker client {{.Client.Version}}, daemon {{.Server.Version}} (vfs)",
         ]))?;
         let ours = command::output(&mut self.gracefully(&["--version"])).unwrap_or_default();
         Ok(format!("{}; {}\n", docker.trim(), ours.trim()))
