@@ -162,15 +162,12 @@ fn metadata(bench: &Workbench, n: usize) -> Result<Row> {
 /// The program's last act is to write the monotonic clock into a file; we look at the clock when `stop` has returned.
 fn exit_to_return(bench: &Workbench, n: usize) -> Result<Row> {
     let samples = single(n, || {
-        let stamp = bench.directory().join("stamp");
-        let name = bench.start_on_local(&["stamp", &stamp.display().to_string()])?;
+        let name = bench.start_on_local(&["stamp", &bench.stamp()])?;
         command::output(&mut bench.gracefully(&["stop", &name]))?;
         let now = sample::monotonic_nanoseconds();
-        let last: i128 = fs::read_to_string(&stamp).context("the program left no stamp")?.trim().parse()?;
+        let last = bench.take_stamp()?;
         command::output(&mut bench.gracefully(&["rm", "-f", &name]))?;
-        fs::remove_file(&stamp)?;
-        #[expect(clippy::cast_precision_loss, reason = "a difference of seconds in nanoseconds")]
-        Ok((now - last) as f64 / 1e6)
+        Ok(sample::milliseconds_between(last, now))
     })?;
     Ok(Row::limit("from the program's last act to the return of stop, local engine", samples, 5.0)
         .commands("–", "gracefully --engine local stop NAME"))

@@ -33,8 +33,8 @@
 //!
 //! **What is no answer.** At the beginning of a connection a program may say something at once that only belongs to the
 //! protocol: session tickets of TLS (RFC 8446, section 4.6.1), settings of HTTP/2 (RFC 9113, section 3.4). So a connection on
-//! which few segments came, and the last of them had a reply at once, must be silent for [`QUIET_PRELIMINARY`] when we look
-//! at it for the first time, unless its protocol is known to have nothing of that kind.
+//! which few segments came, and the last of them had a reply at once, must be silent for [`QUIET_PRELIMINARY`], unless its
+//! protocol is known to have nothing of that kind.
 //!
 //! What cannot be seen this way: a program that takes longer than that for the first answer over such a protocol; and on a
 //! connection that is older, one that answers in part at once and in full much later, without having sent anything in

@@ -37,8 +37,7 @@ pub(super) fn measure(bench: &Workbench, n: usize) -> Result<Vec<Row>> {
 fn answer_to_signal(bench: &Workbench, n: usize) -> Result<Row> {
     let samples = single(n, || {
         let at = free_address().context("there is no free port for the server")?;
-        let stamp = bench.directory().join("stamp");
-        let name = bench.start_on_local(&["http-stamp", &at.to_string(), &stamp.display().to_string()])?;
+        let name = bench.start_on_local(&["http-stamp", &at.to_string(), &bench.stamp()])?;
         let client = std::thread::spawn(move || {
             let (outcome, _) = Client::new(at, false).ask("/sleep/300");
             (outcome, sample::monotonic_nanoseconds())
@@ -47,12 +46,9 @@ fn answer_to_signal(bench: &Workbench, n: usize) -> Result<Row> {
         command::output(&mut bench.gracefully(&["stop", &name]))?;
         let (outcome, answered) = client.join().map_err(|_| anyhow::anyhow!("the client panicked"))?;
         anyhow::ensure!(outcome == Outcome::Answered, "the answer was lost: {outcome:?}");
-        let signalled: i128 =
-            fs::read_to_string(&stamp).context("the program left no stamp")?.trim().parse()?;
+        let signalled = bench.take_stamp()?;
         command::output(&mut bench.gracefully(&["rm", "-f", &name]))?;
-        fs::remove_file(&stamp)?;
-        #[expect(clippy::cast_precision_loss, reason = "a difference of seconds in nanoseconds")]
-        Ok((signalled - answered) as f64 / 1e6)
+        Ok(sample::milliseconds_between(answered, signalled))
     })?;
     Ok(Row::limit("from the last byte of the last answer to the stop signal, local engine", samples, 20.0)
         .commands("–", "gracefully --engine local stop NAME"))

@@ -58,6 +58,12 @@ pub(crate) fn monotonic_nanoseconds() -> i128 {
     i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
 }
 
+/// From one moment on that clock to another.
+#[expect(clippy::cast_precision_loss, reason = "a difference of seconds in nanoseconds")]
+pub(crate) fn milliseconds_between(earlier: i128, later: i128) -> f64 {
+    (later - earlier) as f64 / 1e6
+}
+
 /// The value below which this part of the samples lies.
 pub(crate) fn quantile(samples: &[f64], part: f64) -> f64 {
     let mut sorted = samples.to_vec();

@@ -54,6 +54,18 @@ impl Workbench {
         &self.artifacts.victim
     }
 
+    /// Where the victim writes its stamp.
+    pub(crate) fn stamp(&self) -> String {
+        self.directory().join("stamp").display().to_string()
+    }
+
+    /// The time that it has written there, on the monotonic clock, in nanoseconds; it is removed.
+    pub(crate) fn take_stamp(&self) -> Result<i128> {
+        let stamp = std::fs::read_to_string(self.stamp()).context("the program left no stamp")?;
+        std::fs::remove_file(self.stamp())?;
+        Ok(stamp.trim().parse()?)
+    }
+
     pub(crate) fn new_name(&self) -> String {
         self.names.set(self.names.get() + 1);
         format!("bench-{}", self.names.get())

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use self::server::{Server, Way};
-use crate::harness::{Kind, NOT_TEN, SECOND, World, behaviours, eventually, kill, read_report};
+use crate::harness::{Kind, NOT_TEN, SECOND, World, behaviours, kill, read_report};
 
 mod faults;
 mod programs;
@@ -196,11 +196,7 @@ fn killed_in_the_drain_the_program_goes_on_serving(world: &World) {
     let server = Server::start(world, "http");
     let answer = server.ask_and_be_heard(world, "/sleep/3000");
     let stop = world.spawn(&["stop", "-t", "20", "--new", "hold", &server.target.name]);
-    // The connection is not refused, and not answered: it waits.
-    eventually("new connections wait", || {
-        let connected = TcpStream::connect_timeout(&server.at, Duration::from_millis(50));
-        connected.is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut).then_some(())
-    });
+    server.holds();
     stop.signal(Signal::KILL);
     stop.ended();
     server.answers(Answer::Answered);
@@ -209,9 +205,7 @@ fn killed_in_the_drain_the_program_goes_on_serving(world: &World) {
 
 fn program_that_ends_by_itself_ends_the_drain(world: &World) {
     let server = Server::start(world, "http");
-    let answer = server.ask_and_be_heard(world, "/sleep/9000");
-    let stop = world.spawn(&["stop", "-t", "60", &server.target.name]);
-    server.answers(Answer::Refused);
+    let (answer, stop) = server.begin_to_stop(world);
     kill(world.main_pid(&server.target));
     stop.ended().is(0, &server.target.line()).took_less_than(NOT_TEN);
     assert_eq!(answer.join().expect("a client"), Answer::Dropped);
@@ -226,9 +220,7 @@ fn restarted_program_that_does_not_listen_is_a_failure(world: &World) {
 
 fn second_stop_ends_the_drain(world: &World) {
     let server = Server::start(world, "http");
-    let answer = server.ask_and_be_heard(world, "/sleep/9000");
-    let first = world.spawn(&["stop", "-t", "60", &server.target.name]);
-    server.answers(Answer::Refused);
+    let (answer, first) = server.begin_to_stop(world);
     let second = world.run(&["stop", "-t", "1", &server.target.name]);
     second.is(0, &server.target.line()).took_less_than(NOT_TEN);
     first.ended().is(0, &server.target.line());

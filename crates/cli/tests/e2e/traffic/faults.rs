@@ -1,6 +1,5 @@
 //! Everything that may happen to a drain.
 
-use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
@@ -26,9 +25,7 @@ behaviours! {
 
 fn container_that_somebody_removes_ends_the_drain(world: &World) {
     let server = Server::start(world, "http");
-    let answer = server.ask_and_be_heard(world, "/sleep/9000");
-    let stop = world.spawn(&["stop", "-t", "60", &server.target.name]);
-    server.answers(Answer::Refused);
+    let (answer, stop) = server.begin_to_stop(world);
     world.run(&["rm", "-f", &server.target.name]).is(0, &server.target.line());
     stop.ended().took_less_than(NOT_TEN);
     assert!(!world.exists(&server.target));
@@ -37,9 +34,7 @@ fn container_that_somebody_removes_ends_the_drain(world: &World) {
 
 fn stop_of_dockers_own_ends_the_drain(world: &World) {
     let server = Server::start(world, "http");
-    let answer = server.ask_and_be_heard(world, "/sleep/9000");
-    let stop = world.spawn(&["stop", "-t", "60", &server.target.name]);
-    server.answers(Answer::Refused);
+    let (answer, stop) = server.begin_to_stop(world);
     run(&mut world.docker(&["stop", "-t", "1", &server.target.name])).is(0, &server.target.line());
     stop.ended().is(0, &server.target.line()).took_less_than(NOT_TEN);
     assert_eq!(answer.join().expect("a client"), Answer::Dropped);
@@ -121,10 +116,7 @@ fn a_thousand_at_once_are_held(world: &World) {
     let file = world.directory().join("report.json");
     let report = file.to_str().expect("a path");
     let restart = world.spawn(&["restart", "-t", "8", "--report", report, &server.target.name]);
-    eventually("new connections wait", || {
-        let connected = TcpStream::connect_timeout(&server.at, Duration::from_millis(50));
-        connected.is_err_and(|error| error.kind() == ErrorKind::TimedOut).then_some(())
-    });
+    server.holds();
     let clients: Vec<_> = (0..1000).map(|_| server.ask("/")).collect();
     assert_eq!(answer.join().expect("a client"), Answer::Answered);
     restart.ended().is(0, &server.target.line());

@@ -1,7 +1,8 @@
 //! A program that serves, and those who ask it.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use gracefully_linux::netns::NetNs;
 use gracefully_load::{Client, Load, Outcome as Answer, Running as Clients, free_address};
 
-use crate::harness::{Kind, Target, World, eventually, new_name, run};
+use crate::harness::{Kind, Running, Target, World, eventually, new_name, run};
 
 /// A server on a port of its own.
 pub(crate) struct Server {
@@ -136,6 +137,24 @@ impl Server {
             (threads > 1).then_some(())
         });
         answer
+    }
+
+    /// A stop that drains for long: it has a minute, and waits for the one request, whose answer takes nine seconds.
+    #[track_caller]
+    pub(crate) fn begin_to_stop(&self, world: &World) -> (JoinHandle<Answer>, Running) {
+        let answer = self.ask_and_be_heard(world, "/sleep/9000");
+        let stop = world.spawn(&["stop", "-t", "60", &self.target.name]);
+        self.answers(Answer::Refused);
+        (answer, stop)
+    }
+
+    /// Waits until a new connection is not refused and not made: it is held.
+    #[track_caller]
+    pub(crate) fn holds(&self) {
+        eventually("new connections wait", || {
+            let connected = TcpStream::connect_timeout(&self.at, Duration::from_millis(50));
+            connected.is_err_and(|error| error.kind() == ErrorKind::TimedOut).then_some(())
+        });
     }
 
     /// Waits until a request on a new connection comes to this.
