@@ -25,12 +25,16 @@ fn seed_is_stopped_gracefully(world: &World) {
     assert_eq!(world.exit_code(&target), 0);
 }
 
-/// Builds the victim's image with this STOPSIGNAL.
+/// Builds the victim's image with this STOPSIGNAL. The label makes every layer its own: docker builds on layers that it
+/// has already, and those of another test may be removed in the middle of that.
 fn build(world: &World, name: &str, signal: &str) -> Outcome {
     let context = world.directory().join("context");
     fs::create_dir_all(&context).expect("a directory");
-    fs::write(context.join("Dockerfile"), format!("FROM gracefully-test/victim\nSTOPSIGNAL {signal}\n"))
-        .expect("a Dockerfile");
+    fs::write(
+        context.join("Dockerfile"),
+        format!("FROM gracefully-test/victim\nLABEL test={name}\nSTOPSIGNAL {signal}\n"),
+    )
+    .expect("a Dockerfile");
     // BuildKit needs a plugin that not every installation has.
     run(world.docker(&["build", "--quiet", "--tag", name]).arg(context).env("DOCKER_BUILDKIT", "0"))
 }
@@ -38,7 +42,8 @@ fn build(world: &World, name: &str, signal: &str) -> Outcome {
 fn stop_signal_is_kept_as_typed(world: &World) {
     for (typed, number) in [("rtmin+3", 37), ("SIGHUP", 1), ("12", 12)] {
         let image = new_name();
-        assert_eq!(build(world, &image, typed).code, 0);
+        let built = build(world, &image, typed);
+        assert_eq!(built.code, 0, "{built:#?}");
         let target = world.start_image(&[], &image, &["allsig"]);
         assert_eq!(world.field(&target, "/Config/StopSignal"), typed);
         world.run(&["stop", "-t", "1", &target.name]).is(0, &target.line());

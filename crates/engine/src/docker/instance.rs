@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Answer, Call, Client, Flavour, ORDER, QUESTION};
 use super::host::HostProcess;
-use super::stop::{self, Means, Target, Way};
+use super::stop::{self, Means, Removal, Target, Way};
 use super::{api, convert, errors};
 use crate::{Container, Error, Instance, Network, Result, Running, State, Terminate};
 
@@ -97,7 +97,12 @@ impl DockerInstance {
             client,
             id: container.id.clone(),
             name: container.name.clone(),
-            target: Target { daemon, state: container.state, settings: container.settings },
+            target: Target {
+                daemon,
+                state: container.state,
+                settings: container.settings,
+                auto_remove: container.auto_remove,
+            },
             process,
             network: container.network.clone(),
             waiting: Mutex::new(waiting),
@@ -109,6 +114,17 @@ impl DockerInstance {
 
     async fn carry_out(&self, order: &Terminate) -> Result<()> {
         let Way { unpause, means } = stop::way(order, &self.target);
+        match stop::removal(order.then, &means, &self.target) {
+            Removal::Kept => {}
+            Removal::Possible => self.note_possible_removal(),
+            Removal::Certain => {
+                return Err(Error::Unsupported {
+                    what: "this engine would remove the container instead of restarting it, because it was created with \
+                           --rm: restart it with its own stop signal"
+                        .to_string(),
+                });
+            }
+        }
         if unpause {
             match self.client.order(Call::post(self.path("unpause")), Some(QUESTION)).await {
                 // Somebody was quicker; the order itself will tell if not.
@@ -241,6 +257,20 @@ impl DockerInstance {
                 .hint("Look at the container again when the daemon is back."),
             );
         }
+    }
+
+    fn note_possible_removal(&self) {
+        let engine = match self.target.daemon.flavour {
+            Flavour::Docker => "Docker before 23",
+            Flavour::Podman => "Podman 4.3",
+        };
+        self.note(
+            Finding::new(
+                Code::Engine,
+                format!("{engine} sometimes removes a container created with --rm when it is restarted."),
+            )
+            .hint("Create it without --rm."),
+        );
     }
 
     fn note_steps(&self, signal: Signal) {

@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use gracefully_core::policy::{Settings, Source};
+use gracefully_core::policy::{Settings, Source, Then};
 use gracefully_core::signal::Signal;
 
 use super::client::{Api, Daemon, Flavour};
@@ -28,6 +28,10 @@ use crate::{State, Terminate};
 
 /// From this version on `POST /containers/ID/stop` obeys `signal`.
 const STOP_TAKES_A_SIGNAL: Api = Api(1, 42);
+
+/// From this version on (Docker 23) a restart never removes a `--rm` container (moby pull request 43751). Before it,
+/// the removal may see the flag that is only taken down while the restart stops the program.
+const RESTART_KEEPS: Api = Api(1, 42);
 
 /// The largest timeout that we send: 68 years. dockerd and Podman turn seconds into nanoseconds of 64 bits, and from
 /// 292 years on that overflows into "kill at once".
@@ -39,6 +43,31 @@ pub(super) struct Target {
     pub(super) daemon: Daemon,
     pub(super) state: State,
     pub(super) settings: Settings,
+    /// `run --rm`.
+    pub(super) auto_remove: bool,
+}
+
+/// What may become of a `--rm` container in a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// It is there afterwards.
+    Kept,
+    /// The engine has a race and may remove it.
+    Possible,
+    /// The engine will remove it: to it, the end comes of itself.
+    Certain,
+}
+
+/// Whether the engine removes the container although it is to be started again.
+pub(super) fn removal(then: Then, means: &Means, target: &Target) -> Removal {
+    if !target.auto_remove || then == Then::Stay {
+        return Removal::Kept;
+    }
+    match (means, target.daemon.flavour) {
+        (Means::Steps(_), _) => Removal::Certain,
+        (Means::Engine { .. }, Flavour::Docker) if target.daemon.api >= RESTART_KEEPS => Removal::Kept,
+        (Means::Engine { .. }, _) => Removal::Possible,
+    }
 }
 
 /// The means, with its parameters.
@@ -117,7 +146,7 @@ fn as_duration(seconds: i64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use gracefully_core::policy::{Policy, Request, Sourced, Then, Timeout};
+    use gracefully_core::policy::{Policy, Request, Sourced, Timeout};
 
     use super::*;
 
@@ -126,7 +155,7 @@ mod tests {
     const PODMAN: Daemon = Daemon { flavour: Flavour::Podman, api: Api(1, 40) };
 
     fn target(daemon: Daemon) -> Target {
-        Target { daemon, state: State::Running, settings: Settings::default() }
+        Target { daemon, state: State::Running, settings: Settings::default(), auto_remove: false }
     }
 
     /// The order that a stop without other phases gives, `late` after its beginning.
@@ -236,5 +265,22 @@ mod tests {
     fn between_two_runs_there_is_nobody_to_signal() {
         let target = Target { state: State::Restarting, ..target(OLD) };
         assert!(matches!(means(&signal(Signal::USR1), &target), Means::Engine { .. }));
+    }
+
+    #[test]
+    fn only_the_restart_of_an_auto_removed_container_can_lose_it() {
+        let of = |daemon, request: &Request, auto_remove| {
+            let target = Target { auto_remove, ..target(daemon) };
+            removal(request.then, &means(request, &target), &target)
+        };
+        let restart = Request { then: Then::Start, ..Request::default() };
+        let other_signal = Request { then: Then::Start, ..signal(Signal::INT) };
+        assert_eq!(of(OLD, &restart, false), Removal::Kept);
+        assert_eq!(of(OLD, &Request::default(), true), Removal::Kept);
+        assert_eq!(of(NEW, &other_signal, true), Removal::Kept);
+        assert_eq!(of(OLD, &restart, true), Removal::Possible);
+        assert_eq!(of(PODMAN, &restart, true), Removal::Possible);
+        assert_eq!(of(OLD, &other_signal, true), Removal::Certain);
+        assert_eq!(of(PODMAN, &other_signal, true), Removal::Certain);
     }
 }
