@@ -5,9 +5,9 @@
 //! go into another network namespace without taking anybody with it. It sleeps until something is due: the next look, a
 //! deadline that must be moved on, a packet in the queue, a command.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,27 +16,14 @@ use gracefully_core::traffic::{Connections, Cut, Gate, Traffic};
 use gracefully_linux::{PidFd, process};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, Result, read, write};
-use rustix::time::{ClockId, clock_gettime};
 
+use crate::budget::{Counted, LOOK, pause_after, processor_time};
 use crate::freeze::Freezer;
-use crate::hold::{self, Hold};
+use crate::hold::{self, Hold, Refusal};
 use crate::judge::was_cut;
 use crate::limits::Limit;
-use crate::nftables::Table;
 use crate::target::Target;
 use crate::watch::{Ended, Watch};
-
-/// The shortest time between two looks.
-const LOOK: Duration = Duration::from_millis(1);
-
-/// The longest.
-const LOOK_AT_LEAST: Duration = Duration::from_millis(500);
-
-/// The part of a processor that all looking of this process may take: one in twenty.
-const SHARE: u32 = 20;
-
-/// How many agents there are, who have to make do with that.
-static AGENTS: AtomicU32 = AtomicU32::new(0);
 
 /// How long connections that were held are let go at the pace of the listener. After that all go.
 const LET_GO_WITHIN: Duration = Duration::from_secs(2);
@@ -185,16 +172,41 @@ struct Agent {
     _counted: Counted,
 }
 
-/// One of [`AGENTS`].
-#[derive(Debug)]
-struct Counted;
-
 /// What happens to new connections.
 #[derive(Debug)]
 enum Shut {
     No,
     Held(Box<dyn Hold>),
-    Refused { _rules: Table },
+    Refused(Box<Refusal>),
+}
+
+impl Shut {
+    /// What becomes readable when there is work for [`turn`](Self::turn).
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::No => None,
+            Self::Held(hold) => hold.readable(),
+            Self::Refused(refusal) => refusal.readable(),
+        }
+    }
+
+    /// When [`turn`](Self::turn) is due anyway.
+    fn due(&self) -> Option<Duration> {
+        match self {
+            Self::No => None,
+            Self::Held(hold) => hold.due(),
+            Self::Refused(refusal) => refusal.due(),
+        }
+    }
+
+    /// Does what is to be done now.
+    fn turn(&mut self, now: Duration) -> Result<()> {
+        match self {
+            Self::No => Ok(()),
+            Self::Held(hold) => hold.turn(now),
+            Self::Refused(refusal) => refusal.turn(now),
+        }
+    }
 }
 
 impl Agent {
@@ -243,19 +255,15 @@ impl Agent {
 
     /// Until something is due or a command comes.
     fn sleep(&self, wake: &OwnedFd) {
-        let held = match &self.gate {
-            Shut::Held(hold) => Some(hold),
-            Shut::No | Shut::Refused { .. } => None,
-        };
         let due = [
             self.look_at,
             self.awaited.as_ref().map(|(_, at)| *at),
             self.freezer.as_ref().and_then(Freezer::due),
-            held.and_then(|hold| hold.due()),
+            self.gate.due(),
         ];
         let limit = due.into_iter().flatten().min().map(|at| timespec(at.saturating_sub(self.now())));
         let mut fds = vec![PollFd::new(wake, PollFlags::IN)];
-        if let Some(queue) = held.and_then(|hold| hold.readable()) {
+        if let Some(queue) = self.gate.readable() {
             fds.push(PollFd::from_borrowed_fd(queue, PollFlags::IN));
         }
         // It may be interrupted; then we look at once.
@@ -277,9 +285,9 @@ impl Agent {
                 self.begin_to_close();
             }
             Command::Refuse { at_most } => {
-                match hold::refuse(&self.target, &self.watch, at_most) {
-                    Ok(rules) => {
-                        self.gate = Shut::Refused { _rules: rules };
+                match Refusal::new(&self.target, &self.watch, at_most) {
+                    Ok(refusal) => {
+                        self.gate = Shut::Refused(Box::new(refusal));
                         self.tally.gate = Some(Gate::Refused);
                     }
                     Err(errno) => (self.tell)(Notice::Limited(Limit::refuse(errno))),
@@ -311,9 +319,7 @@ impl Agent {
 
     fn turn(&mut self) {
         let now = self.now();
-        if let Shut::Held(hold) = &mut self.gate
-            && let Err(errno) = hold.turn(now)
-        {
+        if let Err(errno) = self.gate.turn(now) {
             (self.tell)(Notice::Limited(Limit::system(errno)));
             self.gate = Shut::No;
         }
@@ -438,7 +444,7 @@ impl Agent {
 
     fn finish(mut self, done: &AtomicBool) {
         // Where nobody listens any more, whoever comes is refused with the rules and without.
-        let ended = matches!(self.gate, Shut::Refused { .. }) && self.main.has_exited();
+        let ended = matches!(self.gate, Shut::Refused(_)) && self.main.has_exited();
         let _refused = ended.then(|| std::mem::replace(&mut self.gate, Shut::No));
         self.release();
         done.store(true, Ordering::Release);
@@ -457,31 +463,6 @@ fn listens_again(target: &Target, ports: &[u16], now: Duration) -> Option<Watch>
     // Its process may be changing hands just now.
     let watch = Watch::begin(target, now).ok()?;
     ports.iter().all(|port| watch.inside.ports().contains(port)).then_some(watch)
-}
-
-/// How long to do nothing after something that was begun with so much processor time used.
-fn pause_after(began: Duration) -> Duration {
-    let sharing = AGENTS.load(Ordering::Relaxed).max(1);
-    (processor_time().saturating_sub(began) * SHARE * sharing).clamp(LOOK, LOOK_AT_LEAST)
-}
-
-impl Counted {
-    fn new() -> Self {
-        AGENTS.fetch_add(1, Ordering::Relaxed);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        AGENTS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How much processor time this thread has used.
-fn processor_time() -> Duration {
-    let used = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -12,20 +12,21 @@
 //! **Every method fails open.** The rules of the first two belong to a socket of ours, and the kernel removes them with it; the
 //! third opens by itself after 100 ms. However we end, new connections flow again within that time.
 
+mod callers;
 pub(crate) mod listener_filter;
 pub(crate) mod nfqueue;
 pub(crate) mod nft_drop;
+mod refusal;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use gracefully_core::traffic::Method;
-use gracefully_linux::holders;
 use gracefully_linux::netns::NetNs;
 use rustix::io::{Errno, Result};
 
+pub(crate) use self::refusal::Refusal;
 use crate::nftables::{Destination, Hook, Match, Table, Verdict};
 use crate::target::Target;
 use crate::valve::{Kind, Valves};
@@ -79,6 +80,8 @@ pub(crate) struct Doors {
     pub(crate) matches: Vec<Match>,
     /// In the program's own network namespace instead of ours.
     pub(crate) inside: bool,
+    /// What the program sends to itself comes by them, too.
+    pub(crate) programs_own: bool,
 }
 
 impl Doors {
@@ -89,7 +92,7 @@ impl Doors {
             // What it sends to itself arrives by the loopback interface; nothing else of this machine's goes there.
             let matches =
                 ports.iter().map(|&port| Match { hook: Hook::Arrival, to: Destination::Local, port });
-            return Self { matches: matches.collect(), inside: false };
+            return Self { matches: matches.collect(), inside: false, programs_own: true };
         }
         let both = |to, port| [Hook::ArrivalFromOthers, Hook::Departure].map(|hook| Match { hook, to, port });
         let published = target.published.iter().flat_map(|published| match published.outside {
@@ -110,9 +113,9 @@ impl Doors {
             // Nobody outside knows it; there may be clients in its own namespace.
             let matches =
                 ports.iter().map(|&port| Match { hook: Hook::Arrival, to: Destination::Local, port });
-            return Self { matches: matches.collect(), inside: true };
+            return Self { matches: matches.collect(), inside: true, programs_own: true };
         }
-        Self { matches, inside: false }
+        Self { matches, inside: false, programs_own: false }
     }
 
     /// Without the way from this host to the program's own addresses, if the engine's proxy may take it for a client that
@@ -125,7 +128,7 @@ impl Doors {
             Destination::Local => false,
         };
         let spared = self.matches.iter().filter(|door| target.published.is_empty() || !of_proxy(door));
-        Self { matches: spared.copied().collect(), inside: self.inside }
+        Self { matches: spared.copied().collect(), ..*self }
     }
 
     /// Does something in the network namespace where the rules must be.
@@ -170,9 +173,8 @@ pub(crate) fn hold(
 ///
 /// Fails with the reason for each method that was tried.
 pub(crate) fn method(target: &Target, watch: &Watch) -> std::result::Result<Method, Vec<(Method, Errno)>> {
-    let inside = Doors::of(target, watch).inside;
     let nowhere = Match { hook: Hook::Arrival, to: Destination::Local, port: 0 };
-    let doors = Doors { matches: vec![nowhere], inside };
+    let doors = Doors { matches: vec![nowhere], ..Doors::of(target, watch) };
     let second = Duration::from_secs(1);
     let tries: [(Method, &dyn Fn() -> Result<()>); 3] = [
         (Method::Nfqueue, &|| nfqueue::NfQueue::new(target, &doors, second).map(drop)),
@@ -187,34 +189,4 @@ pub(crate) fn method(target: &Target, watch: &Watch) -> std::result::Result<Meth
         }
     }
     Err(failed)
-}
-
-/// Answers new connections with a reset, until the table is dropped, for at most this long.
-pub(crate) fn refuse(target: &Target, watch: &Watch, at_most: Duration) -> Result<Table> {
-    Doors::of(target, watch).table(target, Verdict::Reset, at_most)
-}
-
-/// Whether a connection comes from the userland proxy of the engine, which has accepted its client already.
-pub(crate) fn is_of_proxy(from: SocketAddr) -> bool {
-    use gracefully_linux::sock_diag::{SockDiag, States, Which};
-    let mut inode = 0;
-    let Ok(mut diag) = SockDiag::open(Which { states: States::CONNECTING, ports: &[from.port()] }) else {
-        return false;
-    };
-    let found = diag.dump(|socket| {
-        if socket.local == from {
-            inode = socket.inode;
-        }
-    });
-    let has_it = |pid| holders::sockets(pid).is_ok_and(|open| open.iter().any(|(_, open)| *open == inode));
-    found.is_ok() && inode != 0 && proxies().any(has_it)
-}
-
-/// The processes of Docker's userland proxy.
-fn proxies() -> impl Iterator<Item = u32> {
-    let pids = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == b"docker-proxy\n"))
 }

@@ -22,6 +22,7 @@
 //! rest is done.
 
 mod agent;
+mod budget;
 mod freeze;
 mod hold;
 mod judge;

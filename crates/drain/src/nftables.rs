@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use gracefully_linux::netlink::{ACK, REQUEST, Socket, Writer};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::net::netlink::NETFILTER;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -116,6 +116,8 @@ pub(crate) enum Verdict {
     },
     /// They are answered with a reset.
     Reset,
+    /// Those that bear this mark are answered with a reset.
+    ResetMarked(u32),
     /// They vanish; the peer tries again after a second.
     Drop,
 }
@@ -147,6 +149,19 @@ impl Table {
         let (batch, last) = batch(&name, rules, at_most);
         owner.acknowledged(batch.as_bytes(), last)?;
         Ok(Self { owner, name })
+    }
+
+    /// The same with rules that queue: `rules` makes them for the way to queue that this kernel knows.
+    pub(crate) fn install_queueing<R>(rules: impl Fn(Queueing) -> R, at_most: Duration) -> Result<Self>
+    where
+        R: IntoIterator<Item = (Match, Verdict)>,
+    {
+        let install = |by| Self::install(&rules(by).into_iter().collect::<Vec<_>>(), at_most);
+        match install(Queueing::Native) {
+            // This kernel does not know the expression.
+            Err(Errno::NOENT) => install(Queueing::Target),
+            installed => installed,
+        }
     }
 
     /// From now on the rules meet nothing more. What waits in a queue because of them goes on waiting; it would be dropped
@@ -322,6 +337,11 @@ impl Verdict {
                 number(to, 1, 1);
                 to.attribute(2, |to| to.put(&[0]));
             }),
+            Self::ResetMarked(mark) => {
+                meta(to, Meta::Mark);
+                compare(to, &mark.to_ne_bytes());
+                Self::Reset.write(to);
+            }
             Self::Drop => expression(to, "immediate", |to| {
                 // Register 0 is the verdict; `NF_DROP` is zero.
                 number(to, 1, 0);
@@ -461,7 +481,7 @@ mod tests {
                 [Queueing::Native, Queueing::Target].map(|by| Table::install(&[(rule, queue(by))], LONG));
             assert!(tried.iter().any(Result::is_ok), "{tried:?}");
             for refused in tried.iter().filter_map(|tried| tried.as_ref().err()) {
-                assert_eq!(*refused, rustix::io::Errno::NOENT);
+                assert_eq!(*refused, Errno::NOENT);
             }
         });
     }

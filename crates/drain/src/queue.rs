@@ -25,8 +25,9 @@ const PACKET: u16 = QUEUE;
 const VERDICT: u16 = QUEUE | 1;
 const CONFIG: u16 = QUEUE | 2;
 
-/// `NF_ACCEPT`
+/// `NF_ACCEPT`, `NF_REPEAT`
 const ACCEPT: u32 = 1;
+const REPEAT: u32 = 4;
 
 /// How many packets may wait in the kernel; a SYN takes less than a kilobyte.
 const LONGEST: u32 = 65_536;
@@ -104,13 +105,25 @@ impl Queue {
 
     /// Lets a packet go on.
     pub(crate) fn accept(&self, packet: &Waiting) -> Result<()> {
+        self.decide(packet, ACCEPT, None)
+    }
+
+    /// Lets a packet meet the same rules again, with a mark.
+    pub(crate) fn repeat(&self, packet: &Waiting, mark: u32) -> Result<()> {
+        self.decide(packet, REPEAT, Some(mark))
+    }
+
+    fn decide(&self, packet: &Waiting, verdict: u32, mark: Option<u32>) -> Result<()> {
         let mut writer = Writer::default();
         writer.message(VERDICT, REQUEST, 0, |message| {
             header(message, self.number);
             message.attribute(2, |to| {
-                to.put(&ACCEPT.to_be_bytes());
+                to.put(&verdict.to_be_bytes());
                 to.put(&packet.id.to_be_bytes());
             });
+            if let Some(mark) = mark {
+                message.attribute(3, |to| to.put(&mark.to_be_bytes()));
+            }
         });
         self.socket.send(writer.as_bytes())
     }

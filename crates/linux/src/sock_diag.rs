@@ -65,6 +65,30 @@ impl SockDiag {
         self.question = question(which);
     }
 
+    /// The connection of this machine with these ends, in whatever state; the kernel looks it up without a walk.
+    pub fn find(&mut self, local: SocketAddr, peer: SocketAddr) -> Result<Option<TcpSocket>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send(exact_question(local, peer, self.sequence).as_bytes())?;
+        loop {
+            for message in self.socket.receive()? {
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                return match message.kind {
+                    // Where there is no such connection the kernel may name a listener.
+                    GET_TCP => {
+                        Ok(TcpSocket::parse(message.payload)
+                            .filter(|it| it.local == local && it.peer == peer))
+                    }
+                    _ => match message.verdict().unwrap_or(Err(Errno::PROTO)) {
+                        Ok(()) | Err(Errno::NOENT) => Ok(None),
+                        Err(errno) => Err(errno),
+                    },
+                };
+            }
+        }
+    }
+
     /// Shows every socket to `visit`, in no order.
     pub fn dump(&mut self, mut visit: impl FnMut(&TcpSocket)) -> Result<()> {
         // A dump that failed half-way may have left messages behind; they have older numbers.
@@ -104,6 +128,32 @@ fn question(which: Which<'_>) -> Writer {
         if (1..=PORTS).contains(&which.ports.len()) {
             message.attribute(BYTECODE, |code| one_of(which.ports, code));
         }
+    });
+    writer
+}
+
+/// A request for one socket (`inet_diag_get_exact_compat`).
+fn exact_question(local: SocketAddr, peer: SocketAddr, sequence: u32) -> Writer {
+    let ip = |address: SocketAddr| {
+        let mut bytes = [0; 16];
+        match address.ip() {
+            IpAddr::V4(ip) => bytes[..4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => bytes = ip.octets(),
+        }
+        bytes
+    };
+    let mut writer = Writer::default();
+    writer.message(GET_TCP, REQUEST, sequence, |message| {
+        message.put(&[if local.is_ipv4() { 2 } else { 10 }, 0, 0, 0]);
+        message.put(&local.port().to_be_bytes());
+        message.put(&peer.port().to_be_bytes());
+        message.put(&ip(local));
+        message.put(&ip(peer));
+        // Any interface; any cookie (`INET_DIAG_NOCOOKIE`).
+        message.put(&[0; 4]);
+        message.put(&[0xff; 8]);
+        message.put(&u32::MAX.to_ne_bytes());
+        message.put(&[0; 4]);
     });
     writer
 }
@@ -407,6 +457,24 @@ mod tests {
         });
         assert!(peers.contains(&v4.local_addr().unwrap()), "{peers:?}");
         assert!(peers.contains(&v6.local_addr().unwrap()), "{peers:?}");
+    }
+
+    #[test]
+    fn one_connection_is_found_by_its_ends() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (local, peer) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+            let mut diag = SockDiag::open(Which { states: States::LIVE, ports: &[] }).unwrap();
+            let found = diag.find(local, peer).unwrap().unwrap();
+            assert_eq!((found.local, found.peer, found.state), (local, peer, State::Established));
+            assert_ne!(found.inode, 0);
+            assert_eq!(diag.find(peer, local).unwrap().unwrap().inode, 0, "nobody has accepted it");
+            // Only the listener is there.
+            let nobody = SocketAddr::new(local.ip(), 1);
+            assert_eq!(diag.find(peer, nobody).unwrap(), None);
+            assert_eq!(diag.find(nobody, peer).unwrap(), None);
+        }
     }
 
     #[test]

@@ -4,12 +4,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{LONG, Target, World, behaviours, eventually, kill, new_name, run, start};
+use gracefully_load::{Client, Outcome as Answer, Tally};
+
+use crate::harness::{
+    Kind, LONG, Outcome, Target, World, behaviours, eventually, kill, new_name, run, start,
+};
+use crate::traffic::server::Server;
 
 behaviours! {
     93 ten_thousand_targets [docker local];
     93 killed_at_random_moments [local];
     93 fifty_at_once [docker local];
+    "A" killed_at_random_moments_under_load [docker bridge local];
 }
 
 fn ten_thousand_targets(world: &World) {
@@ -61,10 +67,7 @@ fn killed_at_random_moments(world: &World) {
             }
         };
         let within = if whom == Whom::Conductor { 15_000 } else { 80_000 };
-        let moment = Instant::now() + Duration::from_micros(chance.below(within) as u64);
-        while Instant::now() < moment {
-            std::hint::spin_loop();
-        }
+        chance.moment(within);
         hit[whom as usize] += u32::from(match whom {
             Whom::Client => {
                 client.signal(Signal::KILL);
@@ -102,6 +105,73 @@ enum Whom {
     Conductor,
 }
 
+/// SIGKILL or SIGINT hits the client, or SIGKILL the conductor, in the middle of a restart or a stop under load, 100 times.
+/// Afterwards the program serves, the same one or its successor, or it has been stopped whole; no connection is frozen, none
+/// is held. Whoever interrupts before the stop signal cuts nothing; and nothing is cut either when the client is killed on
+/// the embedded engine, where the conductor goes on.
+fn killed_at_random_moments_under_load(world: &World) {
+    let mut chance = Chance(0x6a09_e667_f3bc_c908);
+    let (mut aborted, mut killed, mut done) = (0, 0, 0);
+    for round in 0..100 {
+        // One that hears no signal takes a second to be restarted.
+        let server = Server::start(world, if round % 5 == 0 { "http" } else { "http-graceful" });
+        let target = &server.target;
+        let before = world.main_pid(target);
+        let mut kept = Client::new(server.at, true);
+        // Of a connection that has been answered but once or twice, the drain waits longer to see whether that was all.
+        for _ in 0..8 {
+            assert_eq!(kept.ask("/").0, Answer::Answered);
+        }
+        let loads = [
+            server.load("/sleep/10", false, Duration::ZERO),
+            server.load("/sleep/10", true, Duration::from_millis(10)),
+        ];
+        let verb = ["restart", "restart", "stop"][round % 3];
+        let client = world.spawn(&[verb, "-t", "1", &target.name]);
+        chance.moment(if world.kind == Kind::Local { 200_000 } else { 700_000 });
+        let conductor =
+            world.kind == Kind::Local && round / 6 % 3 == 0 && kill_one_of(world, Whom::Conductor);
+        if !conductor {
+            client.signal(if round / 3 % 2 == 0 { Signal::KILL } else { Signal::INT });
+        }
+        let outcome = client.ended_within(LONG);
+        assert!(!outcome.stderr.contains("panicked"), "round {round}: {outcome:#?}");
+
+        let answers = || Client::new(server.at, false).ask("/").0 == Answer::Answered;
+        eventually(&format!("round {round}: it serves, or is stopped: {outcome:#?}"), || {
+            (answers() || verb == "stop" && world.status(target) == "exited").then_some(())
+        });
+        let [new, old] = loads.map(gracefully_load::Running::stop);
+        let after = kept.ask("/").0;
+        let seen = format!("round {round}: {new}; {old}; {after:?}: {outcome:#?}");
+        assert_eq!((new.timed_out, old.timed_out), (0, 0), "{seen}");
+        assert_ne!(after, Answer::TimedOut, "{seen}");
+        if is_aborted(&outcome) {
+            aborted += 1;
+            assert_eq!(world.main_pid(target), before, "{seen}");
+            assert_eq!((cut(&new), cut(&old)), (0, 0), "{seen}");
+        }
+        if outcome.code == 0 || world.kind == Kind::Local && !conductor {
+            assert_eq!((cut(&new), cut(&old)), (0, 0), "{seen}");
+        }
+        killed += u32::from(outcome.code == 137 || conductor);
+        done += u32::from(outcome.code == 0);
+        world.run(&["rm", "-f", &target.name]).is(0, &target.line());
+    }
+    let hit = [aborted, killed, done];
+    assert!(hit.iter().all(|&times| times > 5), "the moments are not spread: {hit:?}");
+}
+
+/// Has the client taken the stop back?
+fn is_aborted(outcome: &Outcome) -> bool {
+    outcome.code == 130 && outcome.stderr.contains("aborted before the stop signal")
+}
+
+/// Requests that were lost on their way; one that is refused was not.
+fn cut(tally: &Tally) -> u64 {
+    tally.failed() - tally.refused
+}
+
 /// SIGKILL to the monitor or the conductor of this test's container, if there is one now.
 fn kill_one_of(world: &World, whom: Whom) -> bool {
     let is_one = |line: &str| {
@@ -125,6 +195,14 @@ fn kill_one_of(world: &World, whom: Whom) -> bool {
 struct Chance(u64);
 
 impl Chance {
+    /// Waits for a moment that is at most so many microseconds away.
+    fn moment(&mut self, within: usize) {
+        let moment = Instant::now() + Duration::from_micros(self.below(within) as u64);
+        while Instant::now() < moment {
+            std::hint::spin_loop();
+        }
+    }
+
     fn below(&mut self, limit: usize) -> usize {
         // xorshift64
         self.0 ^= self.0 << 13;

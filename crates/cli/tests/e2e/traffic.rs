@@ -31,6 +31,7 @@ behaviours! {
     "A" request_in_flight_is_cut_without_drain [docker bridge local process reference];
     "A" new_connections_are_refused_while_a_stop_drains [docker bridge local process];
     "A" new_connections_may_be_served_while_a_stop_drains [docker bridge local process];
+    "A" program_that_connects_to_itself_is_let_through [docker local process];
     "A" stream_is_cut_at_the_cap_and_reported [docker bridge local process];
     "A" half_a_request_does_not_hold_a_stop_for_ever [docker bridge local process];
     "A" interrupted_drain_leaves_the_program_serving [docker bridge local process];
@@ -189,6 +190,17 @@ fn interrupted_drain_leaves_the_program_serving(world: &World) {
     server.answers(Answer::Answered);
     assert_eq!(answer.join().expect("a client"), Answer::Answered);
     assert_eq!(world.main_pid(&server.target), before);
+}
+
+/// It wakes the thread that accepts by a connection of its own, while those of others are refused or held.
+fn program_that_connects_to_itself_is_let_through(world: &World) {
+    let stop = Server::start(world, "http-graceful");
+    world.run(&["stop", "-t", "20", &stop.target.name]).is(0, &stop.target.line()).took_less_than(NOT_TEN);
+    if world.kind != Kind::Process {
+        let restart = Server::start(world, "http-graceful");
+        let restarted = world.run(&["restart", "-t", "20", &restart.target.name]);
+        restarted.is(0, &restart.target.line()).took_less_than(NOT_TEN);
+    }
 }
 
 /// Whatever we have put into the kernel ends with us.

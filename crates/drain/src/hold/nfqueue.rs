@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use gracefully_core::traffic::Method;
-use rustix::io::{Errno, Result};
+use rustix::io::Result;
 
-use super::{Doors, Hold, Tally, is_of_proxy};
-use crate::nftables::{Queueing, Table, Verdict};
+use super::callers::{Caller, Callers, is_of_proxy};
+use super::{Doors, Hold, Tally};
+use crate::nftables::{Table, Verdict};
 use crate::queue::{Ends, Queue, Waiting};
 use crate::target::Target;
 
@@ -21,6 +22,8 @@ pub(crate) struct NfQueue {
     rules: Table,
     queue: Queue,
     target: Target,
+    /// If the program's own connections meet the rules, too.
+    callers: Option<Callers>,
     waiting: VecDeque<(Duration, Waiting)>,
     /// Connections, not SYNs: a client sends its SYN again. With the time of the first.
     seen: HashMap<Ends, Duration>,
@@ -32,25 +35,36 @@ impl NfQueue {
         doors.enter(target.main, || {
             let queue = Queue::bind()?;
             let number = queue.number();
-            let install = |by| {
-                let rules: Vec<_> =
-                    doors.matches.iter().map(|door| (*door, Verdict::Queue { number, by })).collect();
-                Table::install(&rules, at_most)
-            };
-            let rules = match install(Queueing::Native) {
-                // This kernel does not know the expression.
-                Err(Errno::NOENT) => install(Queueing::Target)?,
-                installed => installed?,
-            };
+            let rules = Table::install_queueing(
+                |by| doors.matches.iter().map(move |door| (*door, Verdict::Queue { number, by })),
+                at_most,
+            )?;
             Ok(Self {
                 rules,
                 queue,
                 target: target.clone(),
+                callers: doors.programs_own.then(|| Callers::of(target.main)).transpose()?,
                 waiting: VecDeque::new(),
                 seen: HashMap::new(),
                 tally: Tally::default(),
             })
         })?
+    }
+
+    fn keep(&mut self, since: Duration, packet: Waiting) {
+        if let Some(ends) = packet.ends {
+            self.seen.entry(ends).or_insert_with(|| {
+                self.tally.held += 1;
+                since
+            });
+        }
+        self.waiting.push_back((since, packet));
+    }
+
+    /// What the engine's proxy asks for belongs to a client that it has accepted before.
+    fn is_accepted_already(&self, packet: &Waiting) -> bool {
+        let to_own = |ends: &Ends| self.target.addresses.contains(&ends.to.ip());
+        packet.ends.filter(to_own).is_some_and(is_of_proxy)
     }
 
     fn pass(&mut self, (since, packet): (Duration, Waiting), now: Duration) -> Result<()> {
@@ -70,25 +84,27 @@ impl Hold for NfQueue {
         Some(self.queue.as_fd())
     }
 
+    fn due(&self) -> Option<Duration> {
+        self.callers.as_ref().and_then(Callers::due)
+    }
+
     fn turn(&mut self, now: Duration) -> Result<()> {
-        let Self { queue, waiting, seen, tally, target, .. } = self;
-        let mut to_pass = Vec::new();
-        queue.arrivals(|packet| {
-            // What the engine's proxy asks for belongs to a client that it has accepted before.
-            let to_own = |ends: &Ends| target.addresses.contains(&ends.to.ip());
-            if packet.ends.filter(to_own).is_some_and(|ends| is_of_proxy(ends.from)) {
-                return to_pass.push(packet);
+        let mut arrived = Vec::new();
+        self.queue.arrivals(|packet| arrived.push(packet))?;
+        for packet in arrived {
+            if self.is_accepted_already(&packet) {
+                self.queue.accept(&packet)?;
+            } else if !self.callers.as_mut().is_some_and(|callers| callers.ask(&packet, now)) {
+                self.keep(now, packet);
             }
-            if let Some(ends) = packet.ends {
-                seen.entry(ends).or_insert_with(|| {
-                    tally.held += 1;
-                    now
-                });
+        }
+        let known = self.callers.as_mut().map(|callers| callers.known(now));
+        for Caller { since, packet, is_program } in known.into_iter().flatten() {
+            if is_program {
+                self.queue.accept(&packet)?;
+            } else {
+                self.keep(since, packet);
             }
-            waiting.push_back((now, packet));
-        })?;
-        for packet in to_pass {
-            self.queue.accept(&packet)?;
         }
         while self.waiting.len() > MOST
             && let Some(oldest) = self.waiting.pop_front()
@@ -102,6 +118,10 @@ impl Hold for NfQueue {
     fn open(&mut self) {
         // It fails if the rules' own time is up; then they meet nothing, either.
         let _ = self.rules.lift();
+        // All go now, whoever they are.
+        for (since, packet) in self.callers.take().into_iter().flat_map(Callers::unknown) {
+            self.keep(since, packet);
+        }
     }
 
     fn let_go(&mut self, at_most: u32, now: Duration) -> Result<()> {

@@ -8,6 +8,8 @@ use gracefully_linux::netlink::Writer;
 /// What is known about a packet besides its bytes.
 #[derive(Clone, Copy)]
 pub(super) enum Meta {
+    /// `NFT_META_MARK`: a number that others may give it.
+    Mark = 3,
     /// `NFT_META_IIFTYPE`: the kind of interface by which it has come.
     InputInterfaceType = 8,
     /// `NFT_META_NFPROTO`

@@ -20,7 +20,7 @@
 //! | `bytes` | every byte value once, without a newline, then waits as `slow 0 0` |
 //! | `ticker` | a numbered line every 10 ms until a stop signal; then `last` and exit 0 |
 //! | `http ADDRESS` | the HTTP server of `examples/hello`: no handler, connections are kept for ever |
-//! | `http-graceful ADDRESS` | the same as a careful author writes it: after SIGTERM it takes nothing new, answers what it has begun, and exits 0 |
+//! | `http-graceful ADDRESS` | the same as a careful author writes it: after SIGTERM it takes nothing new, for which it wakes itself by a connection to itself, answers what it has begun, and exits 0 |
 //! | `http-later LATER ADDRESS` | as `http`, and after SIGUSR1 at LATER, too |
 //! | `http-once ADDRESS` | as `http`, but when it is started again it runs and does not listen |
 //! | `http-slow ADDRESS` | as `http-graceful`; it takes half a second to listen, and when it has stopped listening another to exit |
