@@ -296,7 +296,7 @@ impl Agent {
             }
             Command::Judge { killed } => {
                 self.look_at = None;
-                self.freezer = self.freezer.take().and_then(|freezer| self.count(&freezer));
+                self.end_closing();
                 let mut ended = std::mem::take(&mut self.last);
                 ended.extend(self.watch.end_now().unwrap_or_default());
                 self.count_ended(ended, killed);
@@ -407,7 +407,7 @@ impl Agent {
     /// Lets everything go that waits, not faster than the program accepts: what does not fit into its queue is lost, and
     /// comes again a second later.
     fn release(&mut self) {
-        self.freezer = self.freezer.take().and_then(|freezer| self.count(&freezer));
+        self.end_closing();
         let Shut::Held(mut hold) = std::mem::replace(&mut self.gate, Shut::No) else { return };
         hold.open();
         let end = self.now() + LET_GO_WITHIN;
@@ -435,11 +435,13 @@ impl Agent {
         });
     }
 
-    /// Takes over what a freezer has counted; there is none any more.
-    fn count(&mut self, freezer: &Freezer) -> Option<Freezer> {
+    /// Lets be what is not closed, and takes over what the freezer has counted.
+    fn end_closing(&mut self) {
+        let now = self.now();
+        let Some(mut freezer) = self.freezer.take() else { return };
+        freezer.give_up(&mut self.watch.inside, now);
         self.tally.closed_idle += freezer.closed_idle;
         self.tally.raced += freezer.raced;
-        None
     }
 
     fn finish(mut self, done: &AtomicBool) {

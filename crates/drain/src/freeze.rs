@@ -108,6 +108,15 @@ impl Freezer {
         Ok(unfinished)
     }
 
+    /// Takes the valves out of those that are not closed: they go on.
+    pub(crate) fn give_up(&mut self, place: &mut Place, now: Duration) {
+        let Parts { connections, owners: Some(owners), .. } = place.parts() else { return };
+        for watched in connections.filter(|watched| matches!(watched.course, Course::Shut { .. })) {
+            // It is gone, or opens by itself.
+            let _ = self.take(Step::Open, watched, owners, now);
+        }
+    }
+
     fn take(&mut self, step: Step, watched: &Watched, owners: &mut Owners, now: Duration) -> Result<()> {
         if step == Step::Nothing {
             return Ok(());

@@ -203,6 +203,31 @@ fn a_request_that_is_cut_is_reported_with_its_client() {
 }
 
 /// They are closed behind an answer, before they ask again.
+/// Another drain can close what this one had shut.
+#[test]
+fn a_drain_that_is_given_up_leaves_nothing_behind() {
+    in_new_netns(|| {
+        let server = Server::start(0);
+        let mut client = Client::connect(&server);
+        let (drain, notices) = begin(&server);
+        client.ask("0.5");
+        drain.refuse(LONG);
+        drain.observe();
+        let looks = notices.iter().filter(|notice| matches!(notice, Notice::Looked(it) if it.in_flight == 1));
+        assert_eq!(looks.take(5).count(), 5);
+        drop(drain);
+        assert_eq!(client.answer().as_deref(), Some("ok"));
+
+        let (drain, notices) = begin(&server);
+        drain.refuse(LONG);
+        drain.observe();
+        drained(&notices);
+        assert_eq!(client.answer(), None);
+        let connections = finished(&drain, &notices);
+        assert_eq!(connections.closed_idle, 1, "{connections:?}");
+    });
+}
+
 #[test]
 fn clients_that_pause_have_nothing_to_repeat() {
     in_new_netns(|| {
