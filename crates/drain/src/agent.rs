@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gracefully_core::traffic::{Connections, Cut, Gate, Traffic};
 use gracefully_linux::{PidFd, process};
@@ -18,15 +18,16 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, Result, read, write};
 
 use crate::budget::{Counted, LOOK, pause_after, processor_time};
+use crate::clock::now;
 use crate::freeze::Freezer;
 use crate::hold::{self, Hold, Refusal};
-use crate::judge::was_cut;
+use crate::judge::Program;
 use crate::limits::Limit;
 use crate::target::Target;
 use crate::watch::{Ended, Watch};
 
 /// How long connections that were held are let go at the pace of the listener. After that all go.
-const LET_GO_WITHIN: Duration = Duration::from_secs(2);
+const LET_GO_WITHIN: Duration = Duration::from_secs(10);
 
 /// A program whose connections are being looked after.
 ///
@@ -153,7 +154,6 @@ impl Drop for Drain {
 
 /// Everything of the thread.
 struct Agent {
-    epoch: Instant,
     target: Target,
     main: PidFd,
     watch: Watch,
@@ -213,13 +213,12 @@ impl Agent {
     /// Takes hold of the program and begins to watch it.
     fn find(target: &Target) -> std::result::Result<(PidFd, Watch), Limit> {
         let main = PidFd::open(target.main).map_err(|_| Limit::watch(Errno::SRCH))?;
-        let watch = Watch::begin(target, Duration::ZERO).map_err(Limit::watch)?;
+        let watch = Watch::begin(target, now()).map_err(Limit::watch)?;
         Ok((main, watch))
     }
 
     fn new(target: Target, main: PidFd, watch: Watch, tell: Box<dyn FnMut(Notice) + Send>) -> Self {
         Self {
-            epoch: Instant::now(),
             target,
             main,
             watch,
@@ -249,10 +248,6 @@ impl Agent {
         }
     }
 
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
     /// Until something is due or a command comes.
     fn sleep(&self, wake: &OwnedFd) {
         let due = [
@@ -261,7 +256,7 @@ impl Agent {
             self.freezer.as_ref().and_then(Freezer::due),
             self.gate.due(),
         ];
-        let limit = due.into_iter().flatten().min().map(|at| timespec(at.saturating_sub(self.now())));
+        let limit = due.into_iter().flatten().min().map(|at| timespec(at.saturating_sub(now())));
         let mut fds = vec![PollFd::new(wake, PollFlags::IN)];
         if let Some(queue) = self.gate.readable() {
             fds.push(PollFd::from_borrowed_fd(queue, PollFlags::IN));
@@ -273,11 +268,11 @@ impl Agent {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Observe => self.look_at = Some(self.now()),
+            Command::Observe => self.look_at = Some(now()),
             // Who listens nowhere has no clients.
             Command::Hold { .. } | Command::Refuse { .. } if self.watch.inside.ports().is_empty() => {}
             Command::Hold { at_most } => {
-                let now = self.now();
+                let now = now();
                 match hold::hold(&self.target, &mut self.watch, at_most, now) {
                     Ok(hold) => self.gate = Shut::Held(hold),
                     Err(tried) => (self.tell)(Notice::Limited(Limit::hold(&tried))),
@@ -297,13 +292,19 @@ impl Agent {
             Command::Judge { killed } => {
                 self.look_at = None;
                 self.end_closing();
-                let mut ended = std::mem::take(&mut self.last);
-                ended.extend(self.watch.end_now().unwrap_or_default());
-                self.count_ended(ended, killed);
+                let program = if killed { Program::Killed } else { Program::Exited };
+                let last = std::mem::take(&mut self.last);
+                self.count_ended(last, program);
+                // What the proxy has finished meanwhile cannot be heard there, but where the program is.
+                let [outside, inside] = self.watch.end_now().unwrap_or_default();
+                let cuts = |ended: &[Ended]| ended.iter().filter(|ended| ended.was_cut(program)).count();
+                let ended =
+                    if cuts(&outside) >= cuts(&inside) && !outside.is_empty() { outside } else { inside };
+                self.count_ended(ended, program);
                 let cut = u32::try_from(self.tally.cut.len()).unwrap_or(u32::MAX);
                 (self.tell)(Notice::Judged(cut));
             }
-            Command::AwaitListeners(target) => self.awaited = Some((target, self.now())),
+            Command::AwaitListeners(target) => self.awaited = Some((target, now())),
             Command::Release => self.release(),
             Command::Finish => {}
         }
@@ -318,7 +319,7 @@ impl Agent {
     }
 
     fn turn(&mut self) {
-        let now = self.now();
+        let now = now();
         if let Err(errno) = self.gate.turn(now) {
             (self.tell)(Notice::Limited(Limit::system(errno)));
             self.gate = Shut::No;
@@ -379,7 +380,7 @@ impl Agent {
             return Ok(None);
         }
         let ended = self.watch.ended();
-        self.count_ended(ended, false);
+        self.count_ended(ended, Program::Lives);
         let unfinished = match &mut self.freezer {
             Some(freezer) => freezer.act(&mut self.watch.inside, now)?,
             None => 0,
@@ -388,10 +389,11 @@ impl Agent {
     }
 
     /// Judges connections that ended in the middle of a request.
-    fn count_ended(&mut self, ended: Vec<Ended>, killed: bool) {
-        let now = self.now();
-        for Ended { watched, why, after } in ended {
-            if was_cut(&watched.connection, why, after, killed) {
+    fn count_ended(&mut self, ended: Vec<Ended>, program: Program) {
+        let now = now();
+        for ended in ended {
+            let Ended { watched, why, .. } = ended;
+            if ended.was_cut(program) {
                 self.tally.cut.push(Cut {
                     peer: watched.peer.to_string(),
                     local: watched.local.to_string(),
@@ -405,27 +407,24 @@ impl Agent {
     }
 
     /// Lets everything go that waits, not faster than the program accepts: what does not fit into its queue is lost, and
-    /// comes again a second later.
+    /// comes again a second later. Whoever comes meanwhile waits behind the others, else they would take their places.
     fn release(&mut self) {
         self.end_closing();
         let Shut::Held(mut hold) = std::mem::replace(&mut self.gate, Shut::No) else { return };
-        hold.open();
-        let end = self.now() + LET_GO_WITHIN;
-        loop {
-            let now = self.now();
-            // Without a word from the queue there is nothing more to let go.
-            if hold.turn(now).is_err() || hold.waiting() == 0 {
-                break;
-            }
+        let end = now() + LET_GO_WITHIN;
+        while hold.turn(now()).is_ok() && hold.waiting() > 0 && now() < end {
             let room = match &mut self.successor {
-                Some(watch) if now < end => watch.room(now).unwrap_or(u32::MAX),
-                Some(_) | None => u32::MAX,
+                Some(watch) => watch.room(now()).unwrap_or(u32::MAX),
+                None => u32::MAX,
             };
-            if hold.let_go(room, now).is_err() || hold.waiting() == 0 {
+            if hold.let_go(room, now()).is_err() || hold.waiting() == 0 {
                 break;
             }
             let _ = poll(&mut [], Some(&timespec(LOOK)));
         }
+        hold.open();
+        // Those who have come in the last moment.
+        let _ = hold.turn(now()).and_then(|()| hold.let_go(u32::MAX, now()));
         let tally = hold.tally();
         self.tally.gate = Some(Gate::Held {
             method: hold.method(),
@@ -437,7 +436,7 @@ impl Agent {
 
     /// Lets be what is not closed, and takes over what the freezer has counted.
     fn end_closing(&mut self) {
-        let now = self.now();
+        let now = now();
         let Some(mut freezer) = self.freezer.take() else { return };
         freezer.give_up(&mut self.watch.inside, now);
         self.tally.closed_idle += freezer.closed_idle;

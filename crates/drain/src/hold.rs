@@ -19,6 +19,7 @@ pub(crate) mod nft_drop;
 mod refusal;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -89,9 +90,17 @@ impl Doors {
     pub(crate) fn of(target: &Target, watch: &Watch) -> Self {
         let ports = watch.inside.ports();
         if watch.shares_ours {
-            // What it sends to itself arrives by the loopback interface; nothing else of this machine's goes there.
-            let matches =
-                ports.iter().map(|&port| Match { hook: Hook::Arrival, to: Destination::Local, port });
+            // Everything arrives, what it sends to itself by the loopback interface. At other addresses of this machine
+            // others may listen at the same port.
+            let matches = watch.inside.listening_at().iter().map(|at| {
+                let to = match at.ip() {
+                    IpAddr::V4(ip) if ip.is_unspecified() => Destination::LocalV4,
+                    // It takes IPv4, too, unless it was told not to.
+                    ip if ip.is_unspecified() => Destination::Local,
+                    ip => Destination::Address(ip),
+                };
+                Match { hook: Hook::Arrival, to, port: at.port() }
+            });
             return Self { matches: matches.collect(), inside: false, programs_own: true };
         }
         let both = |to, port| [Hook::ArrivalFromOthers, Hook::Departure].map(|hook| Match { hook, to, port });
@@ -125,7 +134,7 @@ impl Doors {
             Destination::Address(address) => {
                 door.hook == Hook::Departure && target.addresses.contains(&address)
             }
-            Destination::Local => false,
+            Destination::Local | Destination::LocalV4 => false,
         };
         let spared = self.matches.iter().filter(|door| target.published.is_empty() || !of_proxy(door));
         Self { matches: spared.copied().collect(), ..*self }

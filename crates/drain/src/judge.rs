@@ -1,9 +1,9 @@
 //! Which connections ended in the middle of a request.
 //!
 //! The last look before the end shows what was under way, a look after it what the kernel is still finishing. A program that
-//! closes a connection without having answered has cut it. What was answered and closed in the millisecond between the two
-//! looks has left no trace: there the way in which the program ended decides. One that lives, or that exited by itself, is
-//! believed to have answered first; one that was killed is not.
+//! closes a connection without having answered has cut it. What ended in the millisecond between the two looks has left no trace
+//! in the kernel; there decides what was heard on the wire, and where nothing can be heard the way in which the program ended:
+//! one that exited by itself is believed to have answered first, one that was killed is not.
 
 use gracefully_core::traffic::Why;
 use gracefully_linux::connection::{Connection, Sender};
@@ -13,7 +13,10 @@ use gracefully_linux::sock_diag::TcpSocket;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
     /// Nothing.
-    Gone,
+    Gone {
+        /// Was it heard that the program said something since the look before? `None`: nothing can be heard.
+        said: Option<bool>,
+    },
     /// The kernel is still finishing it.
     There {
         /// The program has sent something since the look before.
@@ -29,20 +32,39 @@ impl After {
     }
 }
 
+/// What became of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// It lives.
+    Lives,
+    /// It exited, or its stop signal ended it.
+    Exited,
+    /// It was killed.
+    Killed,
+}
+
 /// Was this connection cut? It was busy, for this reason, at the look before its end.
-pub(crate) fn was_cut(before: &Connection, why: Why, after: After, killed: bool) -> bool {
+pub(crate) fn was_cut(before: &Connection, why: Why, after: After, program: Program) -> bool {
+    let killed = program == Program::Killed;
     match (why, after) {
         (Why::Unclear, _) if before.last() == Sender::Nobody => false,
-        // While the program lives, it was the peer who gave up.
-        (Why::Connecting | Why::Unaccepted | Why::Unread | Why::Unanswered | Why::Unclear, After::Gone) => {
-            killed
+        (Why::Connecting | Why::Unaccepted | Why::Unread | Why::Unanswered, After::Gone { said }) => {
+            match program {
+                // It was the peer who gave up.
+                Program::Lives => false,
+                Program::Exited => said == Some(false),
+                Program::Killed => said != Some(true),
+            }
         }
+        (Why::Unclear, After::Gone { said }) => killed && said != Some(true),
         // The kernel resets what nobody accepted.
         (Why::Connecting | Why::Unaccepted, After::There { .. }) => true,
         (Why::Unread | Why::Unanswered | Why::Unclear, After::There { answered, .. }) => !answered,
         // An answer in one piece was over, only not for long enough to be sure before.
         // Of anything but a stream, what the peer has not confirmed was the whole answer.
-        (Why::Answering | Why::Undelivered, After::Gone) => killed && before.is_stream(),
+        (Why::Answering | Why::Undelivered, After::Gone { .. }) => {
+            program != Program::Lives && before.is_stream()
+        }
         (Why::Answering, After::There { .. }) => before.is_stream(),
         // The kernel goes on sending, as long as the network is there.
         (Why::Undelivered, After::There { unconfirmed, .. }) => {
@@ -80,21 +102,25 @@ mod tests {
             stream.look(&TcpSocket { info, ..socket }, Duration::from_millis(50 * n));
         }
         let silent = There { answered: false, unconfirmed: 1 };
+        let unheard = Gone { said: None };
         let table = [
-            (asked, Why::Unanswered, Gone, (false, true)),
-            (asked, Why::Unanswered, silent, (true, true)),
-            (asked, Why::Unanswered, There { answered: true, unconfirmed: 1 }, (false, false)),
-            (asked, Why::Unaccepted, Gone, (false, true)),
-            (asked, Why::Answering, silent, (false, false)),
-            (stream, Why::Answering, silent, (true, true)),
-            (stream, Why::Answering, Gone, (false, true)),
-            (asked, Why::Undelivered, Gone, (false, false)),
-            (stream, Why::Undelivered, Gone, (false, true)),
-            (asked, Why::Undelivered, There { answered: false, unconfirmed: 7 }, (false, true)),
+            (asked, Why::Unanswered, unheard, [false, false, true]),
+            (asked, Why::Unanswered, Gone { said: Some(false) }, [false, true, true]),
+            (asked, Why::Unanswered, Gone { said: Some(true) }, [false, false, false]),
+            (asked, Why::Unanswered, silent, [true, true, true]),
+            (asked, Why::Unanswered, There { answered: true, unconfirmed: 1 }, [false, false, false]),
+            (asked, Why::Unaccepted, unheard, [false, false, true]),
+            (asked, Why::Answering, silent, [false, false, false]),
+            (stream, Why::Answering, silent, [true, true, true]),
+            (stream, Why::Answering, unheard, [false, true, true]),
+            (asked, Why::Undelivered, unheard, [false, false, false]),
+            (stream, Why::Undelivered, unheard, [false, true, true]),
+            (asked, Why::Undelivered, There { answered: false, unconfirmed: 7 }, [false, false, true]),
         ];
-        for (before, why, after, (alive, killed)) in table {
-            assert_eq!(was_cut(&before, why, after, false), alive, "{why:?} {after:?}");
-            assert_eq!(was_cut(&before, why, after, true), killed, "{why:?} {after:?}, killed");
+        for (before, why, after, cut) in table {
+            for (program, cut) in [Program::Lives, Program::Exited, Program::Killed].into_iter().zip(cut) {
+                assert_eq!(was_cut(&before, why, after, program), cut, "{why:?} {after:?} {program:?}");
+            }
         }
     }
 }

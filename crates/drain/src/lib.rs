@@ -23,6 +23,7 @@
 
 mod agent;
 mod budget;
+mod clock;
 mod freeze;
 mod hold;
 mod judge;

@@ -101,6 +101,8 @@ pub(crate) struct Match {
 pub(crate) enum Destination {
     /// Any address of this machine.
     Local,
+    /// Any IPv4 address of this machine.
+    LocalV4,
     /// This one.
     Address(IpAddr),
 }
@@ -286,7 +288,11 @@ impl Match {
         bitwise_and(to, 0b0001_0111);
         compare(to, &[0b0000_0010]);
         match self.to {
-            Destination::Local => {
+            Destination::Local | Destination::LocalV4 => {
+                if self.to == Destination::LocalV4 {
+                    meta(to, Meta::NetworkProtocol);
+                    compare(to, &[2]);
+                }
                 destination_type(to);
                 // `RTN_LOCAL` of `include/uapi/linux/rtnetlink.h`
                 compare(to, &2_u32.to_ne_bytes());

@@ -1,11 +1,11 @@
 //! What a drain would find, without touching anything.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use gracefully_core::traffic::Method;
 use gracefully_linux::connection::Activity;
 
+use crate::clock::now;
 use crate::hold;
 use crate::limits::Limit;
 use crate::target::Target;
@@ -25,8 +25,8 @@ pub struct Survey {
 impl Survey {
     /// Looks at the connections of `target` once.
     pub fn of(target: &Target) -> Result<Self, Limit> {
-        let mut watch = Watch::begin(target, Duration::ZERO).map_err(Limit::watch)?;
-        watch.look(Duration::ZERO).map_err(Limit::watch)?;
+        let mut watch = Watch::begin(target, now()).map_err(Limit::watch)?;
+        watch.look(now()).map_err(Limit::watch)?;
         let mut connections = watch.inside.activities();
         connections.sort_unstable_by_key(|(peer, _)| *peer);
         Ok(Self {

@@ -39,6 +39,10 @@ pub(crate) struct Talk {
     server: Stream,
     /// Of the request that is under way: an answer to HEAD has no body.
     head_only: bool,
+    /// The client has asked for more before it was answered.
+    pipelined: bool,
+    /// In how many segments the server has said something.
+    said: u32,
 }
 
 /// What is known of a conversation.
@@ -48,6 +52,13 @@ pub(crate) struct Heard {
     pub(crate) state: State,
     /// How many answers were complete since it is followed.
     pub(crate) answers: u32,
+    /// An answer has begun, and its head promises more than has come. If it was to HEAD, which was not heard, that never
+    /// comes.
+    pub(crate) promised: bool,
+    /// The client asks for more before it is answered.
+    pub(crate) pipelined: bool,
+    /// In how many segments the server has said something.
+    pub(crate) said: u32,
 }
 
 /// A piece of what one side sends, in order.
@@ -111,8 +122,9 @@ const LINE: usize = 1024;
 impl Talk {
     /// What is known; of an answer whose request was not seen, only that it is complete.
     pub(crate) fn heard(&self) -> Heard {
-        let state = if self.assumed && self.state == State::Answering { State::Unknown } else { self.state };
-        Heard { state, answers: self.answers }
+        let promised = self.assumed && self.state == State::Answering;
+        let state = if promised { State::Unknown } else { self.state };
+        Heard { state, answers: self.answers, promised, pipelined: self.pipelined, said: self.said }
     }
 
     /// The client has sent something.
@@ -128,7 +140,10 @@ impl Talk {
             State::Complete if in_order => self.begin_request(segment),
             State::Unknown => self.begin_request(segment),
             // Something was missed; or there is more before the answer: it is pipelined, or not HTTP.
-            State::Asking | State::Complete | State::Answering => self.lose(),
+            State::Asking | State::Complete | State::Answering => {
+                self.pipelined |= self.state == State::Answering && Request::begins(segment.captured);
+                self.lose();
+            }
             State::Endless => {}
         }
     }
@@ -140,8 +155,13 @@ impl Talk {
         }
         let in_order = self.server.next.is_none_or(|next| next == segment.sequence);
         self.server.next = Some(segment.sequence.wrapping_add(segment.length));
+        self.said = self.said.wrapping_add(1);
         match self.state {
             State::Answering if in_order => self.feed_answer(segment.captured, segment.length),
+            // The client waits for that word before it sends the body (RFC 9110, section 10.1.1).
+            State::Asking | State::Unknown if in_order && Answer::continues(segment.captured) => {
+                self.state = State::Asking;
+            }
             // It answers before it has the whole request, or says something unasked.
             State::Asking | State::Answering | State::Complete => self.lose(),
             State::Unknown if Answer::begins(segment.captured) => {
@@ -197,6 +217,7 @@ impl Talk {
     /// The request is whole; `left` bytes of its last segment were more than it.
     fn asked(&mut self, left: u32) {
         if left > 0 {
+            self.pipelined = true;
             return self.lose();
         }
         self.state = State::Answering;

@@ -18,8 +18,8 @@ mod sys;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use crate::clock::now;
 use rustix::io::{Errno, Result};
-use rustix::time::{ClockId, clock_gettime};
 
 /// How long valves stay shut when nobody keeps them so.
 pub(crate) const AT_MOST: Duration = Duration::from_millis(100);
@@ -82,9 +82,7 @@ impl Valves {
 
     /// All are shut, for [`AT_MOST`] from now.
     pub(crate) fn keep_shut(&self) -> Result<()> {
-        let now = clock_gettime(ClockId::Monotonic);
-        let now = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0));
-        self.deadline.set(0, u64::try_from((now + AT_MOST).as_nanos()).unwrap_or(u64::MAX))
+        self.deadline.set(0, u64::try_from((now() + AT_MOST).as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// All are open, at once.

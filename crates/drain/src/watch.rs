@@ -20,7 +20,7 @@ use gracefully_linux::tcp_table;
 use rustix::io::Result;
 
 use crate::freeze::Course;
-use crate::judge::After;
+use crate::judge::{After, Program, was_cut};
 use crate::owners::Owners;
 use crate::queue::Ends;
 use crate::talk::{self, Heard};
@@ -32,6 +32,9 @@ const LISTENERS: Duration = Duration::from_millis(100);
 
 /// How often the program's files are looked at though nothing is new: somebody may have handed it a listener.
 const FILES: Duration = Duration::from_secs(10);
+
+/// How long to wait for the rest of an answer of which it is unknown whether the request was HEAD.
+const PROMISED: Duration = Duration::from_secs(3);
 
 /// Where Docker's DNS server listens, in the namespace of a container but not of it.
 const DOCKERS_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
@@ -104,12 +107,14 @@ impl Watch {
         }
     }
 
-    /// Connections with a request under way at the last look, as if they ended now.
-    pub(crate) fn end_now(&mut self) -> Result<Vec<Ended>> {
-        match &mut self.outside {
-            Some(outside) if !outside.connections.is_empty() => outside.end_now(),
-            _ => self.inside.end_now(),
-        }
+    /// Connections with a request under way at the last look, as if they ended now: where clients' own addresses are seen, and
+    /// where the program is.
+    pub(crate) fn end_now(&mut self) -> Result<[Vec<Ended>; 2]> {
+        let outside = match &mut self.outside {
+            Some(outside) => outside.end_now()?,
+            None => Vec::new(),
+        };
+        Ok([outside, self.inside.end_now()?])
     }
 
     /// Looks once.
@@ -162,6 +167,13 @@ pub(crate) struct Ended {
     pub(crate) after: After,
 }
 
+impl Ended {
+    /// See [`judge`](crate::judge).
+    pub(crate) fn was_cut(&self, program: Program) -> bool {
+        was_cut(&self.watched.connection, self.why, self.after, program)
+    }
+}
+
 /// Whose sockets count.
 #[derive(Debug)]
 enum Whose {
@@ -184,6 +196,8 @@ struct Programs {
     files_due: Duration,
     /// Ports at which somebody else listens, too.
     shared: Vec<u16>,
+    /// Where the program listens, or has.
+    listening_at: Vec<SocketAddr>,
     /// Whether the program is in our network namespace.
     shares_ours: bool,
 }
@@ -228,6 +242,7 @@ impl Place {
             due: now,
             files_due: now,
             shared: Vec::new(),
+            listening_at: Vec::new(),
             shares_ours,
         };
         let mut place = Self::new(Vec::new(), Whose::Programs(Box::new(programs)))?;
@@ -254,6 +269,14 @@ impl Place {
             seen_before: false,
             ended: Vec::new(),
         })
+    }
+
+    /// Where the program has listened since we began to watch.
+    pub(crate) fn listening_at(&self) -> &[SocketAddr] {
+        match &self.whose {
+            Whose::Programs(programs) => &programs.listening_at,
+            Whose::At(addresses) => addresses,
+        }
     }
 
     /// The ports at which the program has listened since we began to watch, in order.
@@ -289,12 +312,16 @@ impl Place {
         self.diag.dump(|socket| {
             after.insert(socket.cookie, *socket);
         })?;
-        let ended =
-            self.connections.values().filter(|watched| !watched.closed_by_us()).filter_map(|watched| {
-                let after = after.get(&watched.cookie).map(|socket| After::of(&watched.connection, socket));
-                watched.end(watched.connection, after.unwrap_or(After::Gone))
-            });
-        Ok(ended.collect())
+        self.ended.clear();
+        for watched in self.connections.values().filter(|watched| !watched.closed_by_us()) {
+            let after = after.get(&watched.cookie).map(|socket| After::of(&watched.connection, socket));
+            self.ended.extend(watched.end(watched.connection, after.unwrap_or(After::Gone { said: None })));
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.listen()?;
+        }
+        self.hear_the_end();
+        Ok(self.ended.clone())
     }
 
     /// What is needed to act on connections.
@@ -335,6 +362,7 @@ impl Place {
         self.look += 1;
         (self.waiting, self.room) = (0, 0);
         let mut look = Look::default();
+        let mut half_open = 0;
         if !self.ports.is_empty() {
             let Self { connections, diag, ports, whose, waiting, room, .. } = self;
             diag.dump(|socket| {
@@ -349,6 +377,7 @@ impl Place {
                     }
                     return;
                 }
+                half_open += u32::from(socket.state == State::SynReceived);
                 match connections.entry(socket.cookie) {
                     Entry::Occupied(mut watched) => watched.get_mut().look(socket, whose, now, self.look),
                     Entry::Vacant(place) => {
@@ -358,12 +387,14 @@ impl Place {
                 }
             })?;
         }
+        // Those will want a place in the queue, too.
+        self.room = self.room.saturating_sub(half_open);
         self.seen_before = true;
         self.ended.clear();
         let Self { connections, ended, .. } = self;
         connections.retain(|_, watched| {
             let is_there = watched.look == self.look;
-            if !is_there && let Some(end) = watched.end(watched.connection, After::Gone) {
+            if !is_there && let Some(end) = watched.end(watched.connection, After::Gone { said: None }) {
                 look.settled += u32::from(watched.closed_by_us());
                 ended.extend(Some(end).filter(|_| !watched.closed_by_us()));
             }
@@ -371,6 +402,7 @@ impl Place {
         });
         self.ask_the_kernel(now);
         self.listen()?;
+        self.hear_the_end();
         for watched in self.connections.values_mut().filter(|watched| watched.ours) {
             let was_busy = watched.why_busy().is_some();
             let activity = watched.judge(now);
@@ -397,6 +429,9 @@ impl Place {
         tap.listen()?;
         for watched in connections.values_mut() {
             watched.heard = tap.heard(watched.peer, watched.local);
+            if watched.heard.pipelined {
+                watched.connection.is_multiplexed();
+            }
             if watched.heard.state != talk::State::Unknown && !plain.contains(&watched.local.port()) {
                 plain.push(watched.local.port());
             }
@@ -411,6 +446,16 @@ impl Place {
             tap.keep(|ends| there.contains(ends));
         }
         Ok(())
+    }
+
+    /// Tells of those that have ended whether the program said something since the look before.
+    fn hear_the_end(&mut self) {
+        let Some(tap) = &self.tap else { return };
+        for Ended { watched, after, .. } in &mut self.ended {
+            if let After::Gone { said } = after {
+                *said = Some(tap.heard(watched.peer, watched.local).said != watched.heard.said);
+            }
+        }
     }
 
     /// Where it is unclear who sent last, the kernel's own idea may help.
@@ -464,7 +509,14 @@ impl Programs {
         };
         let (mut ours, mut others) = (Vec::new(), Vec::new());
         for (_, inode, local) in &all {
-            if is_ours(inode, local) { &mut ours } else { &mut others }.push(local.port());
+            if is_ours(inode, local) {
+                ours.push(local.port());
+                if !self.listening_at.contains(local) {
+                    self.listening_at.push(*local);
+                }
+            } else {
+                others.push(local.port());
+            }
         }
         ours.sort_unstable();
         ours.dedup();
@@ -522,7 +574,7 @@ impl Watched {
             heard: Heard::default(),
             dropped: socket.dropped,
             retransmits: socket.retransmits,
-            since: now,
+            since: connection.known_since(),
             ours: whose.owns(socket),
             look,
         }
@@ -547,7 +599,9 @@ impl Watched {
         let shown = self.connection.activity(now);
         // While we hold something back, the wire says more than the program has seen.
         let heard = if self.course == Course::Open { self.heard.state } else { talk::State::Unknown };
+        let promised = self.heard.promised && self.connection.silent_for(now) < PROMISED;
         match (shown, heard) {
+            (Activity::Idle, _) if promised => Activity::Busy(Why::Answering),
             (
                 Activity::Listening(_)
                 | Activity::Closing

@@ -95,6 +95,7 @@ pub enum Activity {
 pub struct Connection {
     state: State,
     accepted: bool,
+    known_since: Duration,
     /// Bytes that the peer has sent, and that the program has written, a FIN counting as one.
     received: u64,
     written: u64,
@@ -144,6 +145,8 @@ impl Connection {
         Self {
             state: socket.state,
             accepted: socket.inode != 0,
+            // The kernel sets both to the time of the handshake.
+            known_since: asked.min(answered),
             received,
             written,
             unread: socket.receive_queue,
@@ -222,6 +225,16 @@ impl Connection {
     /// Tells that in its protocol the program says nothing but answers.
     pub fn has_only_answers(&mut self) {
         self.preliminary = false;
+    }
+
+    /// Tells that the peer asks for more before it is answered.
+    pub fn is_multiplexed(&mut self) {
+        self.multiplexed = true;
+    }
+
+    /// When it last moved, either way, before it was looked at first; or was made, if it never did.
+    pub fn known_since(&self) -> Duration {
+        self.known_since
     }
 
     /// What is going on.

@@ -5,7 +5,7 @@
 //! ports. The private daemon's host network is a namespace of its own, in which the tests are, too: all traffic is there, or
 //! on 127.0.0.1.
 
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ behaviours! {
     "A" new_connections_may_be_served_while_a_stop_drains [docker bridge local process];
     "A" program_that_connects_to_itself_is_let_through [docker local process];
     "A" stream_is_cut_at_the_cap_and_reported [docker bridge local process];
+    "A" request_that_nobody_answers_is_reported [docker bridge local process];
+    "A" others_at_the_same_port_are_left_alone [local process];
     "A" half_a_request_does_not_hold_a_stop_for_ever [docker bridge local process];
     "A" interrupted_drain_leaves_the_program_serving [docker bridge local process];
     "A" killed_in_the_drain_the_program_goes_on_serving [docker bridge process];
@@ -167,6 +169,33 @@ fn stream_is_cut_at_the_cap_and_reported(world: &World) {
         world.kind == Kind::Bridge && cut[0]["local"].as_str().is_some_and(|at| at.ends_with(":8080"));
     assert!(inside || cut[0]["local"] == server.at.to_string(), "{report:#}");
     assert!(cut[0]["age_ms"].as_f64().is_some_and(|age| age > 500.0), "{report:#}");
+}
+
+/// On a plain process the stop signal ends the program in the middle of the request, elsewhere SIGKILL.
+fn request_that_nobody_answers_is_reported(world: &World) {
+    let server = Server::start(world, "http");
+    let answer = server.ask_and_be_heard(world, "/sleep/9000");
+    let file = world.directory().join("report.json");
+    let report = file.to_str().expect("a path");
+    let stopped = world.run(&["stop", "-t", "2", "--strict", "--report", report, &server.target.name]);
+    stopped.is(3, &server.target.line());
+    assert_eq!(answer.join().expect("a client"), Answer::Dropped);
+    let report = read_report(&file);
+    assert_eq!(report["connections"]["cut"].as_array().map(Vec::len), Some(1), "{report:#}");
+    assert_eq!(report["connections"]["drained"], 0, "{report:#}");
+}
+
+/// The program listens at one address of the host, somebody else at another one.
+fn others_at_the_same_port_are_left_alone(world: &World) {
+    let server = Server::start(world, "http");
+    let other =
+        TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), server.at.port())).expect("its port is free there");
+    let answer = server.ask_and_be_heard(world, "/sleep/2000");
+    let stop = world.spawn(&["stop", "-t", "20", &server.target.name]);
+    server.answers(Answer::Refused);
+    TcpStream::connect(other.local_addr().expect("an address")).expect("it is not refused");
+    assert_eq!(answer.join().expect("a client"), Answer::Answered);
+    stop.ended().is(0, &server.target.line());
 }
 
 /// A client that never sends the rest of its request (slowloris).

@@ -9,6 +9,7 @@ use std::thread;
 use super::*;
 use crate::testing::in_new_netns;
 use gracefully_core::traffic::Method;
+use std::time::Instant;
 
 /// Python's own HTTP server, with keep-alive. It answers `/SECONDS` after so many seconds.
 const SERVER: &str = "

@@ -39,8 +39,9 @@ const SOON: Duration = Duration::from_millis(20);
 /// The same where it is unclear who sent last.
 const SOON_UNCLEAR: Duration = Duration::from_millis(50);
 
-/// Within this time the peer has sent again what was held back.
-const SENT_AGAIN: Duration = Duration::from_millis(500);
+/// Within this time the peer has sent again what was held back: its kernel does so after 200 ms and the time that a packet
+/// takes to and fro, and if that was too early after twice that time (RFC 6298).
+const SENT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a connection is on its course.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,9 +49,9 @@ pub(crate) enum Course {
     /// Data arrives.
     #[default]
     Open,
-    /// Data arrives until the program has answered and both have been silent for so long, or until the peer has been silent
-    /// so long that its request must be complete.
-    Waits(Duration),
+    /// Data arrives again since then, until the program has answered and both have been silent for so long, or until the peer
+    /// has been silent so long that its request must be complete.
+    Waits { since: Duration, silence: Duration },
     /// Data is held back.
     Shut {
         /// Segments that the kernel had dropped before.
@@ -117,8 +118,9 @@ impl Course {
         now: Duration,
     ) -> Step {
         let Seen { connection, heard, dropped, .. } = seen;
-        if let Self::Waits(silence) = *self {
-            let silent = connection.silent_for(now);
+        if let Self::Waits { since, silence } = *self {
+            // What the peer has to send again comes later than the valve is opened, however long it was silent before.
+            let silent = connection.silent_for(now).min(now.saturating_sub(since));
             let answered = matches!(connection.last(), Sender::Program | Sender::Nobody);
             if answered && silent >= silence || silent >= SENT_AGAIN {
                 *self = Self::Open;
@@ -152,7 +154,7 @@ impl Course {
                     match meaning(held_back(), connection, now) {
                         Meaning::NextRequest => *raced = true,
                         Meaning::SameExchange(silence) => {
-                            *self = Self::Waits(silence);
+                            *self = Self::Waits { since: now, silence };
                             return Step::Open;
                         }
                         Meaning::Complete => {
@@ -168,7 +170,7 @@ impl Course {
                 }
                 Step::Nothing
             }
-            Self::Waits(_) | Self::Closed { .. } | Self::Untouchable => Step::Nothing,
+            Self::Waits { .. } | Self::Closed { .. } | Self::Untouchable => Step::Nothing,
         }
     }
 

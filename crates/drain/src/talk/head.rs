@@ -84,6 +84,12 @@ impl Answer {
         text.starts_with(b"HTTP/1.")
     }
 
+    /// Is this "100 Continue", and nothing else?
+    pub(super) fn continues(text: &[u8]) -> bool {
+        let status = text.get("HTTP/1.1".len()..).unwrap_or_default();
+        Self::begins(text) && status.starts_with(b" 100 ") && text.ends_with(b"\r\n\r\n")
+    }
+
     /// Adds what has come to `so_far`.
     pub(super) fn parse(so_far: &mut Vec<u8>, captured: &[u8]) -> Parsed<Self> {
         collect(so_far, captured, |lines| {

@@ -195,3 +195,39 @@ fn bytes_at_random_never_panic() {
         }
     }
 }
+
+#[test]
+fn a_body_that_waits_for_100_continue_is_still_being_sent() {
+    let continues = "HTTP/1.1 100 Continue\r\n\r\n";
+    let mut wire = Wire::new(4096);
+    let head = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    assert_eq!(wire.client(head), State::Asking);
+    assert_eq!(wire.server(continues), State::Asking);
+    assert_eq!(wire.client("body"), State::Answering);
+    assert_eq!(wire.server(OK), State::Complete);
+
+    let mut wire = Wire::new(4096);
+    assert_eq!(wire.server(continues), State::Asking, "though the request was not heard");
+    assert_eq!(wire.client("body"), State::Unknown);
+    assert_eq!(wire.server(OK), State::Complete);
+}
+
+#[test]
+fn who_asks_for_more_before_the_answer_is_remembered() {
+    for requests in [&[GET, GET][..], &[&[GET, GET].concat()]] {
+        let mut wire = Wire::new(4096);
+        for request in requests {
+            wire.client(request);
+        }
+        assert!(wire.talk.heard().pipelined);
+    }
+}
+
+#[test]
+fn an_answer_that_was_promised_and_what_was_said_are_told() {
+    let mut wire = Wire::new(4096);
+    assert_eq!(wire.server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"), State::Unknown);
+    assert!(wire.talk.heard().promised);
+    assert_eq!(wire.server("ok"), State::Complete);
+    assert_eq!((wire.talk.heard().promised, wire.talk.heard().said), (false, 2));
+}

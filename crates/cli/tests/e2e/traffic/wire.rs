@@ -18,6 +18,8 @@ use crate::harness::{
 
 behaviours! {
     "A" upload_under_way_is_finished [bridge local];
+    "A" upload_that_pauses_is_finished [docker bridge local process];
+    "A" stream_that_pauses_is_finished [docker bridge local process];
     "A" plain_tcp_is_answered_and_closed_when_idle [bridge local process];
     "A" ipv6_clients_lose_nothing [local];
     "A" clients_of_a_dual_stack_listener_lose_nothing [local];
@@ -52,6 +54,36 @@ fn upload_under_way_is_finished(world: &World) {
     stopped.is(0, &server.target.line()).took_between(SECOND, 2 * NOT_TEN);
     let answer = client.join().expect("a client").expect("the upload is taken");
     assert!(answer.ends_with("hello\n"), "{answer}");
+}
+
+/// What the drain holds back while it takes the request for complete, it lets through.
+fn upload_that_pauses_is_finished(world: &World) {
+    let server = Server::start(world, "http");
+    let mut stream = TcpStream::connect(server.at).expect("a connection");
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 20\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("a head");
+    soon(300);
+    let stop = world.spawn(&["stop", "-t", "20", &server.target.name]);
+    soon(1500);
+    stream.write_all(&[b'x'; 20]).expect("a body");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.ends_with("hello\n"), "{answer}");
+    stop.ended().is(0, &server.target.line()).took_less_than(NOT_TEN);
+}
+
+/// It has paused before the drain looks at it; how long it has lasted, the kernel remembers.
+fn stream_that_pauses_is_finished(world: &World) {
+    let server = Server::start(world, "http");
+    let answer = server.ask_and_be_heard(world, "/stream/6/500");
+    soon(1700);
+    let file = world.directory().join("report.json");
+    let report = file.to_str().expect("a path");
+    let stopped = world.run(&["stop", "-t", "20", "--report", report, &server.target.name]);
+    stopped.is(0, &server.target.line()).took_less_than(NOT_TEN);
+    let report = read_report(&file);
+    assert_eq!(answer.join().expect("a client"), Answer::Answered, "{report:#}");
+    assert_eq!(report["connections"]["cut"], Value::Array(Vec::new()), "{report:#}");
 }
 
 /// A protocol that nobody has heard of.

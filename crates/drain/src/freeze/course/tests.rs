@@ -167,7 +167,8 @@ impl World {
         }
         self.assumed |= first && self.heard.state == State::Unknown;
         if last && (self.assumed || self.heard.state == State::Answering) {
-            self.heard = Heard { state: State::Complete, answers: self.heard.answers + 1 };
+            self.heard =
+                Heard { state: State::Complete, answers: self.heard.answers + 1, ..Heard::default() };
         }
     }
 
