@@ -75,10 +75,11 @@ impl Running {
 }
 
 /// An address of this host that nobody listens on. Its port is below those that the kernel gives to clients, so that none of
-/// them has it when a server is restarted there; two processes that look at the same time begin at different ones.
+/// them has it when a server is restarted there; two processes that look at the same time begin far from each other.
 pub fn free_address() -> Option<SocketAddr> {
     const PORTS: std::ops::Range<u16> = 20_000..32_000;
-    let skip = std::process::id() as usize % PORTS.len();
+    // Processes that are started one after the other have numbers one after the other.
+    let skip = std::process::id() as usize * 97 % PORTS.len();
     let mut addresses =
         PORTS.cycle().skip(skip).take(PORTS.len()).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     addresses.find(|address| TcpListener::bind(address).is_ok())

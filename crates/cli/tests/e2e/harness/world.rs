@@ -191,6 +191,11 @@ impl World {
         docker
     }
 
+    /// The path of the daemon's socket.
+    pub(crate) fn docker_socket(&self) -> &str {
+        self.docker.trim_start_matches("unix://")
+    }
+
     /// Starts the victim in this mode and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(&self, mode: &str) -> Target {

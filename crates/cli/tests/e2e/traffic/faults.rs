@@ -1,5 +1,6 @@
 //! Everything that may happen to a drain.
 
+use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
@@ -17,6 +18,10 @@ behaviours! {
     "A" stop_of_dockers_own_ends_the_drain [docker bridge];
     "A" client_that_has_vanished_does_not_hold_a_stop_for_ever [bridge];
     "A" listener_that_appears_is_drained_too [local process];
+    "A" listener_that_vanishes_leaves_its_connections [docker bridge local process];
+    "A" rolling_restart_goes_one_by_one [docker local];
+    "A" rolling_restart_ends_with_one_that_does_not_come_up [docker local];
+    "A" from_a_container_it_works_as_the_documentation_says [bridge];
     "A" restart_waits_until_the_program_is_healthy [docker];
     "A" nothing_in_path_is_needed [docker bridge local];
     "A" what_needs_rights_is_said_and_the_rest_is_done [process];
@@ -69,6 +74,75 @@ fn listener_that_appears_is_drained_too(world: &World) {
     assert_eq!(first.join().expect("a client"), Answer::Answered);
     assert_eq!(second.join().expect("a client"), Answer::Answered);
     stop.ended().is(0, &server.target.line());
+}
+
+fn listener_that_vanishes_leaves_its_connections(world: &World) {
+    let server = Server::start(world, "http-until");
+    let answer = server.ask_and_be_heard(world, "/sleep/3000");
+    let stop = world.spawn(&["stop", "-t", "20", &server.target.name]);
+    server.answers(Answer::Refused);
+    signal(world.main_pid(&server.target), Signal::USR1);
+    assert_eq!(answer.join().expect("a client"), Answer::Answered);
+    stop.ended().is(0, &server.target.line());
+}
+
+/// When a program ended and when its successor began, so that both can be compared as texts.
+fn interruption(world: &World, server: &Server) -> [String; 2] {
+    ["/State/FinishedAt", "/State/StartedAt"].map(|field| {
+        let time = world.field(&server.target, field).as_str().expect("a time").to_owned();
+        // Docker leaves zeros at the end out.
+        let (seconds, fraction) = time.trim_end_matches('Z').split_once('.').unwrap_or((&time, ""));
+        format!("{seconds}.{fraction:0<9}")
+    })
+}
+
+fn rolling_restart_goes_one_by_one(world: &World) {
+    let servers: Vec<Server> = (0..3).map(|_| Server::start(world, "http-graceful")).collect();
+    let loads: Vec<_> = servers.iter().map(|it| it.load("/sleep/20", false, Duration::ZERO)).collect();
+    let names: Vec<&str> = servers.iter().map(|server| server.target.name.as_str()).collect();
+    let lines: String = servers.iter().map(|server| server.target.line()).collect();
+    world.run(&[&["restart", "--rolling", "1", "-t", "8"], &names[..]].concat()).is(0, &lines);
+    for load in loads {
+        let tally = load.stop();
+        assert_eq!(tally.failed(), 0, "{tally}");
+    }
+    let interruptions: Vec<_> = servers.iter().map(|server| interruption(world, server)).collect();
+    for pair in interruptions.windows(2) {
+        assert!(pair[0][1] < pair[1][0], "one began before the other was ready: {interruptions:#?}");
+    }
+}
+
+fn rolling_restart_ends_with_one_that_does_not_come_up(world: &World) {
+    let (first, second) = (Server::start(world, "http-once"), Server::start(world, "http"));
+    let before = world.main_pid(&second.target);
+    let names = [first.target.name.as_str(), &second.target.name];
+    let rolling = ["restart", "--rolling", "1", "-t", "2", "--ready-timeout", "1s"];
+    assert_eq!(world.run(&[&rolling[..], &names].concat()).code, 1);
+    assert_eq!(world.main_pid(&second.target), before);
+}
+
+/// `docs/how-it-works.md`, "Rights"; with what the host has as the image.
+fn from_a_container_it_works_as_the_documentation_says(world: &World) {
+    let server = Server::start(world, "http");
+    let clients = server.load("/sleep/20", false, Duration::ZERO);
+    let socket = world.docker_socket();
+    let program = fs::canonicalize(gracefully(&[]).get_program()).expect("the program");
+    let mut docker = world.docker(&["run", "--rm", "--pull=never", "--pid=host", "--network=host"]);
+    docker.args(["SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN", "NET_RAW"].map(|cap| format!("--cap-add={cap}")));
+    docker.args(["--volume", &format!("{socket}:/var/run/docker.sock")]);
+    docker.args([
+        "--volume",
+        "/usr:/usr:ro",
+        "--volume",
+        &format!("{}:/run/gracefully:ro", program.display()),
+    ]);
+    docker.args(["gracefully-test/host", "/run/gracefully", "restart", "-t", "8"]);
+    let restarted = run(docker.arg(format!("docker:{}", server.target.name)));
+    assert_eq!(restarted.code, 0, "{restarted:#?}");
+    server.answers(Answer::Answered);
+    let tally = clients.stop();
+    assert_eq!(tally.failed(), 0, "{tally}: {restarted:#?}");
+    restarted.says("nfqueue");
 }
 
 fn restart_waits_until_the_program_is_healthy(world: &World) {

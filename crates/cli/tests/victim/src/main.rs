@@ -23,6 +23,7 @@
 //! | `http-graceful ADDRESS` | the same as a careful author writes it: after SIGTERM it takes nothing new, for which it wakes itself by a connection to itself, answers what it has begun, and exits 0 |
 //! | `http-later LATER ADDRESS` | as `http`, and after SIGUSR1 at LATER, too |
 //! | `http-once ADDRESS` | as `http`, but when it is started again it runs and does not listen |
+//! | `http-until ADDRESS` | as `http`, and after SIGUSR1 it listens no more |
 //! | `http-slow ADDRESS` | as `http-graceful`; it takes half a second to listen, and when it has stopped listening another to exit |
 //! | `http-stamp ADDRESS FILE` | as `http`, and at SIGTERM as the last act of `stamp` |
 //! | `echo ADDRESS` | no HTTP: answers a line `MS WORDS` with the same line, after so many milliseconds; no handler |
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         ["http", address] => hello::serve(address).map(|()| 0),
         ["http-later", later, address] => serve_later(later, address),
         ["http-once", address] => serve_once(address),
+        ["http-until", address] => serve_until(address),
         ["http-stamp", address, file] => serve_and_stamp(&words, address, file),
         ["echo", address] => echo(address),
         ["sink", address] => sink(&words, address),
@@ -149,6 +151,24 @@ fn serve_gracefully(address: &str, slowness: Duration) -> io::Result<u8> {
     let mut signals = Signals::new(STOP_SIGNALS)?;
     pause(slowness);
     let server = hello::Server::listen(address)?;
+    serve_until_signal(&server, &mut signals);
+    while server.busy() > 0 {
+        pause(Duration::from_millis(1));
+    }
+    drop(server);
+    pause(slowness);
+    Ok(0)
+}
+
+fn serve_until(address: &str) -> io::Result<u8> {
+    let mut signals = Signals::new([SIGUSR1])?;
+    let server = hello::Server::listen(address)?;
+    serve_until_signal(&server, &mut signals);
+    drop(server);
+    wait_for_ever()
+}
+
+fn serve_until_signal(server: &hello::Server, signals: &mut Signals) {
     let accepting = server.clone();
     let over = Arc::new(AtomicBool::new(false));
     let is_over = Arc::clone(&over);
@@ -158,12 +178,6 @@ fn serve_gracefully(address: &str, slowness: Duration) -> io::Result<u8> {
     // One more connection, so that the loop looks.
     drop(server.wake());
     let _ = accept.join();
-    while server.busy() > 0 {
-        pause(Duration::from_millis(1));
-    }
-    drop(server);
-    pause(slowness);
-    Ok(0)
 }
 
 fn serve_later(later: &str, address: &str) -> io::Result<u8> {
