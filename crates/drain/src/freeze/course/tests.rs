@@ -15,7 +15,8 @@ fn what_data_looks_like() {
     assert_eq!(kind(b"DELETE /orders/7"), Kind::Request);
     assert_eq!(kind(b"GETTING STARTED "), Kind::Other);
     assert_eq!(kind(&[23, 3, 3, 0, 200, 1]), Kind::Record);
-    assert_eq!(kind(&[23, 3, 3, 0, 30, 1]), Kind::Other, "as short as a window update");
+    assert_eq!(kind(&[23, 3, 3, 0, 44, 1]), Kind::Record, "GET / HTTP/1.1 and nothing but the host's name");
+    assert_eq!(kind(&[23, 3, 3, 0, 43, 1]), Kind::Other, "as short as two window updates");
     assert_eq!(kind(&[23, 3, 3, 0x40, 0, 1]), Kind::Other, "a full record is a piece of more");
     assert_eq!(kind(&[22, 3, 1, 0, 200, 1]), Kind::Other, "a handshake");
     assert_eq!(kind(&[0, 0, 4, 8, 0, 0, 0, 0, 0]), Kind::Other, "a window update of HTTP/2");
