@@ -127,6 +127,12 @@ impl Doors {
         Self { matches, inside: false, programs_own: false }
     }
 
+    /// A port that nobody uses, where the rules for others would be.
+    fn nowhere(target: &Target, watch: &Watch) -> Self {
+        let nowhere = Match { hook: Hook::Arrival, to: Destination::Local, port: 0 };
+        Self { matches: vec![nowhere], ..Self::of(target, watch) }
+    }
+
     /// Without the way from this host to the program's own addresses, if the engine's proxy may take it for a client that
     /// it has accepted: a rule without a queue cannot tell that from others.
     fn spare_proxy(&self, target: &Target) -> Self {
@@ -182,8 +188,7 @@ pub(crate) fn hold(
 ///
 /// Fails with the reason for each method that was tried.
 pub(crate) fn method(target: &Target, watch: &Watch) -> std::result::Result<Method, Vec<(Method, Errno)>> {
-    let nowhere = Match { hook: Hook::Arrival, to: Destination::Local, port: 0 };
-    let doors = Doors { matches: vec![nowhere], ..Doors::of(target, watch) };
+    let doors = Doors::nowhere(target, watch);
     let second = Duration::from_secs(1);
     let tries: [(Method, &dyn Fn() -> Result<()>); 3] = [
         (Method::Nfqueue, &|| nfqueue::NfQueue::new(target, &doors, second).map(drop)),
@@ -198,4 +203,9 @@ pub(crate) fn method(target: &Target, watch: &Watch) -> std::result::Result<Meth
         }
     }
     Err(failed)
+}
+
+/// Could new connections be refused? That is tried on a port that nobody uses.
+pub(crate) fn may_refuse(target: &Target, watch: &Watch) -> Result<()> {
+    Doors::nowhere(target, watch).table(target, Verdict::Reset, Duration::from_secs(1)).map(drop)
 }

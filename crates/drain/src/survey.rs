@@ -20,6 +20,8 @@ pub struct Survey {
     pub connections: Vec<(SocketAddr, Activity)>,
     /// How new connections would be kept waiting, or why they would not.
     pub hold: Result<Method, Limit>,
+    /// Whether new connections could be refused.
+    pub refuse: Result<(), Limit>,
 }
 
 impl Survey {
@@ -33,6 +35,7 @@ impl Survey {
             ports: watch.inside.ports().to_vec(),
             connections,
             hold: hold::method(target, &watch).map_err(|tried| Limit::hold(&tried)),
+            refuse: hold::may_refuse(target, &watch).map_err(Limit::refuse),
         })
     }
 }

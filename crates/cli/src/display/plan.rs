@@ -57,12 +57,15 @@ fn traffic(survey: &Result<Survey, Limit>, network: &Network, plan: &Plan) -> Ve
     let mut lines =
         vec![format!("  listens {}{published}", if ports.is_empty() { "nowhere" } else { &ports })];
     if !survey.ports.is_empty() {
-        match (plan.work.drain, &survey.hold) {
-            (Some(NewConnections::Hold), Ok(method)) => lines.push(format!("  new     held ({method})")),
-            (Some(NewConnections::Hold), Err(limit)) => lines.push(format!("  note    {limit}")),
-            (Some(NewConnections::Refuse), _) => lines.push("  new     refused".into()),
-            (Some(NewConnections::Serve) | None, _) => lines.push("  new     served".into()),
-        }
+        let new = match plan.work.drain {
+            Some(NewConnections::Hold) => survey.hold.as_ref().map(|method| format!("held ({method})")),
+            Some(NewConnections::Refuse) => survey.refuse.as_ref().map(|()| "refused".into()),
+            Some(NewConnections::Serve) | None => Ok("served".into()),
+        };
+        lines.push(match new {
+            Ok(new) => format!("  new     {new}"),
+            Err(limit) => format!("  note    {limit}"),
+        });
     }
     lines.extend(survey.connections.iter().take(CONNECTIONS).map(|(peer, activity)| {
         let what = match activity {
@@ -194,6 +197,7 @@ mod tests {
                 ("[::1]:4712".parse().unwrap(), Activity::Busy(Why::Unanswered)),
             ],
             hold: Ok(Method::Nfqueue),
+            refuse: Ok(()),
         };
         let mut container = container(State::Running);
         container.network.published =

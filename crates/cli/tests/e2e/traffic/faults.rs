@@ -177,8 +177,10 @@ fn what_needs_rights_is_said_and_the_rest_is_done(world: &World) {
     let server = Server { target: world.adopt(child), at, clients: None };
     server.answers(Answer::Answered);
     let answer = server.ask_and_be_heard(world, "/sleep/2500");
-    let mut stop = world.as_nobody(Path::new(gracefully(&[]).get_program()));
-    let stopped = run(stop.args(["stop", "-t", "8", &server.target.name]));
+    let nobodys = || world.as_nobody(Path::new(gracefully(&[]).get_program()));
+    let preview = run(nobodys().args(["stop", "--dry-run", &server.target.name])).stdout();
+    assert!(preview.contains("CAP_NET_ADMIN") && !preview.contains("refused\n"), "{preview}");
+    let stopped = run(nobodys().args(["stop", "-t", "8", &server.target.name]));
     stopped.is(0, &server.target.line()).took_between(SECOND, NOT_TEN).says("CAP_NET_ADMIN");
     assert_eq!(answer.join().expect("a client"), Answer::Answered);
 }
