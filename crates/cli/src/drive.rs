@@ -222,7 +222,12 @@ impl Walk<'_> {
         while let Some(action) = self.sequence.next_action() {
             self.tell_onlooker();
             match action {
-                Action::Signal { .. } => self.terminate(),
+                Action::Signal { .. } => {
+                    if let Some(drain) = self.traffic.active() {
+                        drain.signal_comes();
+                    }
+                    self.terminate();
+                }
                 // Nothing in this process buffers the program's data; its own files are its own affair.
                 Action::Flush { .. } => {
                     self.jobs.push(future::ready(Ended::With(Event::Flushed(Ok(())))).boxed());

@@ -5,6 +5,7 @@
 //! go into another network namespace without taking anybody with it. It sleeps until something is due: the next look, a
 //! deadline that must be moved on, a packet in the queue, a command.
 
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,6 +64,7 @@ enum Command {
     Observe,
     Hold { at_most: Duration },
     Refuse { at_most: Duration },
+    SignalComes,
     Judge { killed: bool },
     AwaitListeners(Target),
     Release,
@@ -111,6 +113,11 @@ impl Drain {
         self.command(Command::Refuse { at_most });
     }
 
+    /// The program is told to end: what it closes from now on, it may close for that.
+    pub fn signal_comes(&self) {
+        self.command(Command::SignalComes);
+    }
+
     /// The program has ended, by itself or killed. Judge its connections, and tell [`Notice::Judged`].
     pub fn judge(&self, killed: bool) {
         self.command(Command::Judge { killed });
@@ -156,6 +163,7 @@ impl Drop for Drain {
 struct Agent {
     target: Target,
     main: PidFd,
+    program: Program,
     watch: Watch,
     freezer: Option<Freezer>,
     gate: Shut,
@@ -221,6 +229,7 @@ impl Agent {
         Self {
             target,
             main,
+            program: Program::Lives,
             watch,
             freezer: None,
             gate: Shut::No,
@@ -289,6 +298,7 @@ impl Agent {
                 }
                 self.begin_to_close();
             }
+            Command::SignalComes => self.program = Program::Ending,
             Command::Judge { killed } => {
                 self.look_at = None;
                 self.end_closing();
@@ -355,7 +365,7 @@ impl Agent {
             && *at <= now
         {
             let began = processor_time();
-            match listens_again(target, self.watch.inside.ports(), now) {
+            match listens_again(target, self.watch.inside.listening_at(), now) {
                 Some(watch) => {
                     self.awaited = None;
                     self.successor = Some(watch);
@@ -380,7 +390,7 @@ impl Agent {
             return Ok(None);
         }
         let ended = self.watch.ended();
-        self.count_ended(ended, Program::Lives);
+        self.count_ended(ended, self.program);
         let unfinished = match &mut self.freezer {
             Some(freezer) => freezer.act(&mut self.watch.inside, now)?,
             None => 0,
@@ -460,10 +470,10 @@ fn is_ending(main: &PidFd) -> bool {
 }
 
 /// The program that was started again, if it listens wherever the one before did.
-fn listens_again(target: &Target, ports: &[u16], now: Duration) -> Option<Watch> {
+fn listens_again(target: &Target, at: &[SocketAddr], now: Duration) -> Option<Watch> {
     // Its process may be changing hands just now.
     let watch = Watch::begin(target, now).ok()?;
-    ports.iter().all(|port| watch.inside.ports().contains(port)).then_some(watch)
+    at.iter().all(|at| watch.inside.ports().contains(&at.port())).then_some(watch)
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -35,8 +35,10 @@ impl After {
 /// What became of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// It lives.
+    /// It lives, as ever.
     Lives,
+    /// It lives and has got its stop signal, or is about to.
+    Ending,
     /// It exited, or its stop signal ended it.
     Exited,
     /// It was killed.
@@ -51,21 +53,23 @@ pub(crate) fn was_cut(before: &Connection, why: Why, after: After, program: Prog
         (Why::Connecting | Why::Unaccepted | Why::Unread | Why::Unanswered, After::Gone { said }) => {
             match program {
                 // It was the peer who gave up.
-                Program::Lives => false,
+                Program::Lives | Program::Ending => false,
                 Program::Exited => said == Some(false),
                 Program::Killed => said != Some(true),
             }
         }
         (Why::Unclear, After::Gone { said }) => killed && said != Some(true),
-        // The kernel resets what nobody accepted.
-        (Why::Connecting | Why::Unaccepted, After::There { .. }) => true,
-        (Why::Unread | Why::Unanswered | Why::Unclear, After::There { answered, .. }) => !answered,
+        (
+            Why::Connecting | Why::Unaccepted | Why::Unread | Why::Unanswered | Why::Unclear,
+            After::There { answered, .. },
+        ) => !answered,
         // An answer in one piece was over, only not for long enough to be sure before.
         // Of anything but a stream, what the peer has not confirmed was the whole answer.
         (Why::Answering | Why::Undelivered, After::Gone { .. }) => {
-            program != Program::Lives && before.is_stream()
+            matches!(program, Program::Exited | Program::Killed) && before.is_stream()
         }
-        (Why::Answering, After::There { .. }) => before.is_stream(),
+        // A stream that the program closes of its own accord is over.
+        (Why::Answering, After::There { .. }) => program != Program::Lives && before.is_stream(),
         // The kernel goes on sending, as long as the network is there.
         (Why::Undelivered, After::There { unconfirmed, .. }) => {
             killed && (unconfirmed > 1 || before.is_stream())
@@ -104,21 +108,25 @@ mod tests {
         let silent = There { answered: false, unconfirmed: 1 };
         let unheard = Gone { said: None };
         let table = [
-            (asked, Why::Unanswered, unheard, [false, false, true]),
-            (asked, Why::Unanswered, Gone { said: Some(false) }, [false, true, true]),
-            (asked, Why::Unanswered, Gone { said: Some(true) }, [false, false, false]),
-            (asked, Why::Unanswered, silent, [true, true, true]),
-            (asked, Why::Unanswered, There { answered: true, unconfirmed: 1 }, [false, false, false]),
-            (asked, Why::Unaccepted, unheard, [false, false, true]),
-            (asked, Why::Answering, silent, [false, false, false]),
-            (stream, Why::Answering, silent, [true, true, true]),
-            (stream, Why::Answering, unheard, [false, true, true]),
-            (asked, Why::Undelivered, unheard, [false, false, false]),
-            (stream, Why::Undelivered, unheard, [false, true, true]),
-            (asked, Why::Undelivered, There { answered: false, unconfirmed: 7 }, [false, false, true]),
+            (asked, Why::Unanswered, unheard, [false, false, false, true]),
+            (asked, Why::Unanswered, Gone { said: Some(false) }, [false, false, true, true]),
+            (asked, Why::Unanswered, Gone { said: Some(true) }, [false, false, false, false]),
+            (asked, Why::Unanswered, silent, [true, true, true, true]),
+            (asked, Why::Unanswered, There { answered: true, unconfirmed: 1 }, [false, false, false, false]),
+            (asked, Why::Unaccepted, unheard, [false, false, false, true]),
+            (asked, Why::Unaccepted, silent, [true, true, true, true]),
+            (asked, Why::Unaccepted, There { answered: true, unconfirmed: 1 }, [false, false, false, false]),
+            (asked, Why::Answering, silent, [false, false, false, false]),
+            (stream, Why::Answering, silent, [false, true, true, true]),
+            (stream, Why::Answering, unheard, [false, false, true, true]),
+            (asked, Why::Undelivered, unheard, [false, false, false, false]),
+            (stream, Why::Undelivered, unheard, [false, false, true, true]),
+            (asked, Why::Undelivered, There { answered: false, unconfirmed: 7 }, [false, false, false, true]),
         ];
         for (before, why, after, cut) in table {
-            for (program, cut) in [Program::Lives, Program::Exited, Program::Killed].into_iter().zip(cut) {
+            for (program, cut) in
+                [Program::Lives, Program::Ending, Program::Exited, Program::Killed].into_iter().zip(cut)
+            {
                 assert_eq!(was_cut(&before, why, after, program), cut, "{why:?} {after:?} {program:?}");
             }
         }

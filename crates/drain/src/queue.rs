@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use gracefully_linux::netlink::{ACK, Attributes, REQUEST, Socket, Writer};
 use rustix::io::{Errno, Result};
 use rustix::net::netlink::NETFILTER;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
 /// `NFNL_SUBSYS_QUEUE`, the upper byte of a message's type.
 const QUEUE: u16 = 3 << 8;
@@ -31,6 +32,10 @@ const REPEAT: u32 = 4;
 
 /// How many packets may wait in the kernel; a SYN takes less than a kilobyte.
 const LONGEST: u32 = 65_536;
+
+/// How much room there is for them until we have read them. A packet takes its own length here, with everything that the kernel
+/// has around it; what finds no room passes.
+const ROOM: usize = 64 * 1024 * 1024;
 
 /// How much of a packet is shown: the headers of IP, with some options, and the ports.
 const SHOWN: u32 = 128;
@@ -66,6 +71,8 @@ impl Queue {
     /// Fails with `EPERM` without `CAP_NET_ADMIN`, and with `EINVAL` or `EOPNOTSUPP` if the kernel has no queues.
     pub(crate) fn bind() -> Result<Self> {
         let mut socket = Socket::open(NETFILTER)?;
+        // Beyond the usual limit: who may make rules may do that, too, except in a user namespace.
+        let _ = set_socket_recv_buffer_size_force(socket.as_fd(), ROOM);
         // Two of us that start at the same time begin at different numbers.
         let start = u16::try_from(std::process::id() % u32::from(NUMBERS.end - NUMBERS.start)).unwrap_or(0);
         let numbers = NUMBERS.map(|number| NUMBERS.start + (number - NUMBERS.start + start) % 0x100);
@@ -85,8 +92,9 @@ impl Queue {
         self.number
     }
 
-    /// Shows what has arrived since the last time.
-    pub(crate) fn arrivals(&mut self, mut show: impl FnMut(Waiting)) -> Result<()> {
+    /// Shows what has arrived since the last time. True: there was no room for more, which has passed.
+    pub(crate) fn arrivals(&mut self, mut show: impl FnMut(Waiting)) -> Result<bool> {
+        let mut overflowed = false;
         loop {
             match self.socket.try_receive() {
                 Ok(Some(messages)) => {
@@ -95,9 +103,8 @@ impl Queue {
                         .filter_map(|m| Waiting::parse(m.payload))
                         .for_each(&mut show);
                 }
-                Ok(None) => return Ok(()),
-                // More than the socket's buffer holds: those were let through (fail open).
-                Err(Errno::NOBUFS) => {}
+                Ok(None) => return Ok(overflowed),
+                Err(Errno::NOBUFS) => overflowed = true,
                 Err(errno) => return Err(errno),
             }
         }

@@ -10,6 +10,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use gracefully_core::traffic::Why;
@@ -342,6 +343,9 @@ impl Place {
         }
         programs.due = now + LISTENERS;
         let mut ports = programs.listening(now)?;
+        if ports.is_empty() && self.ports.is_empty() && !programs.owners.have_none() {
+            ports = programs.listened()?;
+        }
         // A program that ends may close its listeners first and finish what it has begun: their connections still count.
         ports.extend(&self.ports);
         ports.sort_unstable();
@@ -525,6 +529,22 @@ impl Programs {
         Ok(ours)
     }
 
+    /// The ports at which it has listened before we began to watch, as far as its connections tell: a client has one of
+    /// those that the kernel gives to clients.
+    fn listened(&self) -> Result<Vec<u16>> {
+        let clients = clients_ports();
+        let mut ports = Vec::new();
+        SockDiag::open(Which { states: States::LIVE, ports: &[] })?.dump(|socket| {
+            let port = socket.local.port();
+            if self.owners.have(socket.inode) && !clients.contains(&port) {
+                ports.push(port);
+            }
+        })?;
+        ports.sort_unstable();
+        ports.dedup();
+        Ok(ports)
+    }
+
     fn look_at_files(&mut self, now: Duration) {
         self.owners.refresh();
         self.files_due = now + FILES;
@@ -549,6 +569,16 @@ impl Whose {
             }
             Self::At(addresses) => at(addresses, socket.local),
         }
+    }
+}
+
+/// The ports from which programs connect, in this network namespace (`ip_local_port_range`, ip(7)).
+fn clients_ports() -> RangeInclusive<u16> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ends = range.split_whitespace().map(str::parse);
+    match (ends.next(), ends.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => first..=last,
+        _ => 32_768..=60_999,
     }
 }
 

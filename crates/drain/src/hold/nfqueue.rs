@@ -90,7 +90,8 @@ impl Hold for NfQueue {
 
     fn turn(&mut self, now: Duration) -> Result<()> {
         let mut arrived = Vec::new();
-        self.queue.arrivals(|packet| arrived.push(packet))?;
+        // How many there were is not told.
+        self.tally.overflowed += u32::from(self.queue.arrivals(|packet| arrived.push(packet))?);
         for packet in arrived {
             if self.is_accepted_already(&packet) {
                 self.queue.accept(&packet)?;

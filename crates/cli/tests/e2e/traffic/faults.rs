@@ -19,6 +19,7 @@ behaviours! {
     "A" client_that_has_vanished_does_not_hold_a_stop_for_ever [bridge];
     "A" listener_that_appears_is_drained_too [local process];
     "A" listener_that_vanishes_leaves_its_connections [docker bridge local process];
+    "A" listener_that_has_vanished_left_its_connections [docker bridge local process];
     "A" rolling_restart_goes_one_by_one [docker local];
     "A" rolling_restart_ends_with_one_that_does_not_come_up [docker local];
     "A" from_a_container_it_works_as_the_documentation_says [bridge];
@@ -84,6 +85,16 @@ fn listener_that_vanishes_leaves_its_connections(world: &World) {
     signal(world.main_pid(&server.target), Signal::USR1);
     assert_eq!(answer.join().expect("a client"), Answer::Answered);
     stop.ended().is(0, &server.target.line());
+}
+
+fn listener_that_has_vanished_left_its_connections(world: &World) {
+    let server = Server::start(world, "http-until");
+    let answer = server.ask_and_be_heard(world, "/sleep/3000");
+    signal(world.main_pid(&server.target), Signal::USR1);
+    eventually("it listens no more", || world.log(&server.target).contains("started default").then_some(()));
+    let stopped = world.run(&["stop", "-t", "20", &server.target.name]);
+    assert_eq!(answer.join().expect("a client"), Answer::Answered, "{stopped:#?}");
+    stopped.is(0, &server.target.line());
 }
 
 /// When a program ended and when its successor began, so that both can be compared as texts.

@@ -1,5 +1,7 @@
 //! A program that serves, and those who ask it.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -130,12 +132,14 @@ impl Server {
 
     /// One request that the server has before this returns.
     pub(crate) fn ask_and_be_heard(&self, world: &World, path: &'static str) -> JoinHandle<Answer> {
-        let answer = self.ask(path);
         let main = world.main_pid(&self.target);
-        eventually("a thread answers it", || {
-            let threads = fs::read_dir(format!("/proc/{main}/task")).map_or(0, Iterator::count);
-            (threads > 1).then_some(())
-        });
+        let threads = || -> BTreeSet<OsString> {
+            let threads = fs::read_dir(format!("/proc/{main}/task")).expect("it runs");
+            threads.filter_map(|thread| Some(thread.ok()?.file_name())).collect()
+        };
+        let before = threads();
+        let answer = self.ask(path);
+        eventually("a thread answers it", || (!threads().is_subset(&before)).then_some(()));
         answer
     }
 

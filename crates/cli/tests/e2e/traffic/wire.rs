@@ -130,7 +130,7 @@ fn loses_nothing(world: &World, listens: &str, clients: &str) {
     let (tally, report) = restart_under(world, &server, load, &["-t", "8"]);
     assert_eq!(tally.failed(), 0, "{tally}: {report:#}");
     assert_eq!(report["connections"]["gate"]["is"], "held", "{report:#}");
-    assert!(tally.answered > 100, "{tally}");
+    assert!(tally.answered > 50, "{tally}");
 }
 
 /// It says `asked`, and two seconds later answers `hello`.
@@ -212,9 +212,12 @@ fn websocket_is_cut_at_the_cap(world: &World) {
     let node = installed!("/usr/bin/node");
     let server = Server::start_program(world, |at: SocketAddr| {
         let script = format!(
-            "require('http').createServer().on('upgrade', (request, socket) => socket.write(\
-                 'HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n\\r\\n'\
-             )).listen({}, '{}', () => console.log('listening'))",
+            "require('http').createServer().on('upgrade', (request, socket) => {{
+                 socket.on('error', () => {{}});
+                 socket.write('HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n\\r\\n');
+                 // A ping (RFC 6455, section 5.5.2).
+                 setInterval(() => socket.write(Buffer.from([0x89, 0])), 100);
+             }}).listen({}, '{}', () => console.log('listening'))",
             at.port(),
             at.ip()
         );
