@@ -17,9 +17,8 @@
 //! after 100 ms (`valve`). So no guard process is needed, and none could be killed together with us.
 //!
 //! Looking needs no privilege in our own network namespace, `CAP_SYS_ADMIN` for another one, and `CAP_SYS_PTRACE` to see the files
-//! of others. Listening needs `CAP_NET_RAW`, holding and refusing
-//! `CAP_NET_ADMIN`, closing `CAP_BPF`. What is missing is said as a [`Limit`], and the
-//! rest is done.
+//! of others. Listening needs `CAP_NET_RAW`, holding and refusing `CAP_NET_ADMIN`, closing `CAP_BPF`. What is missing is said as
+//! a [`Limit`], and the rest is done.
 
 mod agent;
 mod budget;

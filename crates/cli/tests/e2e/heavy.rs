@@ -156,7 +156,10 @@ fn killed_at_random_moments_under_load(world: &World) {
         }
         killed += u32::from(outcome.code == 137 || conductor);
         done += u32::from(outcome.code == 0);
-        world.run(&["rm", "-f", &target.name]).is(0, &target.line());
+        // dockerd may be restarting it still, and write a file where it removes a directory.
+        eventually(&format!("round {round}: it is removed"), || {
+            (world.run(&["rm", "-f", &target.name]).code == 0 || !world.exists(target)).then_some(())
+        });
     }
     let hit = [aborted, killed, done];
     assert!(hit.iter().all(|&times| times > 5), "the moments are not spread: {hit:?}");
