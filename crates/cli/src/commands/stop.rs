@@ -238,23 +238,42 @@ async fn stop_one(going: &Going<'_>, name: &str, found: Found) -> Result<Option<
 
 /// Stops it, or starts it if a restart finds it not running. No report: there was nothing to stop.
 async fn conduct(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine::Result<Option<Report>> {
-    let Found { engine, container } = found;
-    if container.state.is_up() {
-        match end(going, name, found).await {
+    if let Some(conductor) = conductor(found).await? {
+        match end(going, name, found, conductor).await {
             // It ended between the look-up and now.
             Err(error) if error.is_not_running() => {}
             ended => return ended.map(Some),
         }
     }
+    let Found { engine, container } = found;
     match going.request.then {
         Then::Stay => Ok(None),
         Then::Start => engine.start(container).await.map(|()| None),
     }
 }
 
-/// Finds out who carries out the stop and lets them.
-async fn end(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine::Result<Report> {
-    let conductor = found.engine.conductor(&found.container).await?;
+/// Who carries out a stop; `None`: there is nothing to stop.
+async fn conductor(found: &Found) -> gracefully_engine::Result<Option<Conductor>> {
+    let Found { engine, container } = found;
+    // The embedded engine shows a container as dead if its record cannot be read. It may well run: the engine says so.
+    let unknown = container.state == State::Dead && engine.kind() == Kind::Local;
+    if !container.state.is_up() && !unknown {
+        return Ok(None);
+    }
+    match engine.conductor(container).await {
+        Ok(conductor) => Ok(Some(conductor)),
+        Err(error) if error.is_not_running() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lets them carry it out.
+async fn end(
+    going: &Going<'_>,
+    name: &str,
+    found: &Found,
+    conductor: Conductor,
+) -> gracefully_engine::Result<Report> {
     let mut line = going.settings.console.watch(name);
     let (to, mut orders) = mpsc::unbounded_channel();
     let signalled = Arc::new(AtomicBool::new(false));
@@ -321,7 +340,8 @@ async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> a
     each(settings, targets, async |name| {
         let found = settings.engines.find(name).await.map_err(|why| why.to_string())?;
         let plan = plan(request, &found);
-        let pid = if found.container.state.is_up() { main_pid(&found).await } else { None };
+        let conductor = conductor(&found).await.map_err(|error| found.in_words(&error))?;
+        let pid = conductor.and_then(|conductor| main_pid(&conductor, &found));
         let family = pid.and_then(family::family);
         let findings =
             family.map(|family| diagnosis::before(plan.policy.signal.value, &family)).unwrap_or_default();
@@ -333,8 +353,8 @@ async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> a
 }
 
 /// The main process, if it runs on this machine.
-async fn main_pid(found: &Found) -> Option<u32> {
-    match found.engine.conductor(&found.container).await.ok()? {
+fn main_pid(conductor: &Conductor, found: &Found) -> Option<u32> {
+    match conductor {
         Conductor::Caller(instance) => instance.main_pid(),
         Conductor::Monitor(_) => found.container.pid,
     }

@@ -29,13 +29,16 @@ fn a_container_named_three_times_is_printed_three_times_and_stopped_once() {
 
 #[test]
 fn what_is_not_running_is_printed_and_left_alone_by_stop_and_started_by_restart() {
-    for state in [State::Created, State::Exited, State::Dead] {
-        let engine = local([container("web", state)]);
-        let ran = gracefully("stop web", engine.clone());
+    for (kind, state) in
+        [(Kind::Local, State::Created), (Kind::Local, State::Exited), (Kind::Docker, State::Dead)]
+    {
+        let engine = [Fake::new(kind, [container("web", state)])];
+        let choice = kind.name();
+        let ran = gracefully(&format!("--engine {choice} stop web"), engine.clone());
         assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "web\n", ""));
         assert_eq!(engine[0].done(), [""; 0]);
 
-        let ran = gracefully("restart web", engine.clone());
+        let ran = gracefully(&format!("--engine {choice} restart web"), engine.clone());
         assert_eq!((ran.code, ran.stdout.as_str()), (0, "web\n"));
         assert_eq!(engine[0].done(), ["start web"]);
     }

@@ -311,6 +311,8 @@ impl Engine for Local {
         options: &LogOptions,
     ) -> Result<BoxStream<'static, Result<LogChunk>>> {
         let home = self.root.home(&container.id);
+        // What cannot be read must not look like a program that has written nothing.
+        settle::settle(&self.root, &home)?;
         let control = if options.follow { self.reach(&home).await? } else { None };
         let stopped: Option<log::Stopped> = match control {
             Some(Reached::Monitor(control)) => Some(Box::pin(async { drop(control.wait().await) })),
