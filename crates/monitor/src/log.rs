@@ -11,6 +11,13 @@
 //!
 //! The log is usually in memory (`/run` is a tmpfs), so it has a limit: a file that reaches 16 MiB becomes
 //! `log.1` in place of the one before. The last 16 to 32 MiB are kept.
+//!
+//! **A reader that must not miss anything**, which is a `run` in the foreground, locks each file that it has still to read
+//! (flock(2), shared). No file is put aside in place of one that is locked: while the file is full and the older one
+//! locked, the monitor does not read the program's pipes, and the program waits in write(2), as it does for a slow
+//! `docker run`. When the files are to be removed, what such a reader has not opened yet is appended to what it has. When
+//! the reader is gone, so are its locks. Whoever only looks (`logs`) locks nothing, so that a pager that
+//! somebody has left open stops no program; it is told when it was overtaken.
 
 mod writer;
 

@@ -73,8 +73,13 @@ pub enum Launched {
     Created(u32),
     /// The program has been executed.
     Started,
-    /// The container has ended for good, with this exit code. Only a monitor says this.
-    Ended(i64),
+    /// The container has ended for good. Only a monitor says this.
+    Ended {
+        /// Its exit code.
+        code: i64,
+        /// What its log lacks.
+        lost: Option<Finding>,
+    },
     /// It was not.
     Failed {
         /// 125, 126 or 127.

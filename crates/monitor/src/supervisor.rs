@@ -119,6 +119,8 @@ pub(crate) struct Supervisor {
     /// Whoever ended it, or is about to, wants it to stay so: the restart policy does not count.
     stopped_on_purpose: bool,
     backoff: Backoff,
+    /// What the log lacks, as far as the program has ended.
+    lost: Option<Finding>,
     stop: Option<Stop>,
     /// They wait until the container is not running.
     waiting: Vec<(Client, Awaited)>,
@@ -167,6 +169,7 @@ impl Supervisor {
             program: Program::Down,
             stopped_on_purpose: false,
             backoff: Backoff::default(),
+            lost: None,
             stop: None,
             waiting: Vec::new(),
             deferred: Vec::new(),
@@ -217,7 +220,8 @@ impl Supervisor {
     /// What everybody who still waits is told, once nothing is left of the container.
     pub(crate) fn last_words(&mut self) {
         self.release_waiting();
-        self.actions.push_back(Action::Starter(Launched::Ended(self.exit_code())));
+        self.actions
+            .push_back(Action::Starter(Launched::Ended { code: self.exit_code(), lost: self.lost.take() }));
     }
 
     fn is_up(&self) -> bool {
@@ -291,6 +295,7 @@ impl Supervisor {
     }
 
     fn on_exited(&mut self, now: Now, status: ExitStatus, lost: Option<Finding>) {
+        self.lost.clone_from(&lost);
         match self.program {
             Program::Up(since) => {
                 let run = now.monotonic.saturating_sub(since);

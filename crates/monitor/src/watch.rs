@@ -41,6 +41,9 @@ use crate::supervisor::{Action, Client, Event, Now, Supervisor};
 /// How much output is read at once.
 const BUFFER: usize = 16 * 1024;
 
+/// How often we look whether a reader has made room in the log.
+const ROOM_AGAIN: Duration = Duration::from_millis(10);
+
 /// How long a client may take to read its last answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -166,7 +169,11 @@ impl Watch {
             all.extend(child.and_then(Child::socket).map(|socket| (ready, socket.as_fd(), PollFlags::IN)));
         }
         all.extend(self.clients.sockets().map(|(client, fd, flags)| (Ready::Client(client), fd, flags)));
-        for (stream, pipe) in self.program.iter().flat_map(|program| program.pipes.open()) {
+        // Without room in the log the program waits, as for everybody who does not read what it writes.
+        let has_room = self.log.has_room();
+        for (stream, pipe) in
+            self.program.iter().filter(|_| has_room).flat_map(|program| program.pipes.open())
+        {
             all.push((Ready::Output(stream), pipe.as_fd(), PollFlags::IN));
         }
         let mut fds: Vec<PollFd<'_>> =
@@ -174,6 +181,7 @@ impl Watch {
 
         let deadline = self.supervisor.deadline();
         let left = deadline.map(|deadline| deadline.saturating_sub(now().monotonic));
+        let left = left.into_iter().chain((!has_room).then_some(ROOM_AGAIN)).min();
         // More than the kernel can count is for ever.
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         let polled = poll(&mut fds, left.as_ref());
@@ -285,7 +293,7 @@ impl Watch {
                 Some(Launched::Created(pid)) => self.on_created(pid),
                 Some(Launched::Started) => self.on_started(),
                 Some(Launched::Failed { code, message }) => self.give_up_launch(code, message),
-                Some(Launched::Ended(_)) | None => {
+                Some(Launched::Ended { .. }) | None => {
                     let said = String::from_utf8_lossy(&said);
                     self.give_up_launch(USAGE, format!("the launcher said {said:?}"));
                 }
@@ -459,6 +467,7 @@ impl Watch {
     fn leave(&mut self) {
         let id = self.home.id();
         let removed = if self.supervisor.record().spec.auto_remove {
+            let _held = self.log.hand_over();
             self.home.root().and_then(|root| removal::remove(root, id))
         } else {
             cgroup::remove(id)

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _};
 use gracefully_core::exit;
 use gracefully_core::signal::Signal;
-use gracefully_engine::local::{Attached, Local};
+use gracefully_engine::local::{Attached, Ended, Local};
 use gracefully_engine::{Engine as _, Error, Restart, RunSpec};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -132,12 +132,17 @@ async fn attend(
     let Attached { container, output, exit: exited } = attached;
     let words = |error: &Error| in_words(engine.kind(), error);
     let ended = async {
-        let (printed, code) = tokio::join!(logs::print(&settings.console, output), exited);
+        let (printed, exited) = tokio::join!(logs::print(&settings.console, output), exited);
         if let Err(error) = printed {
             settings.console.note(&words(&error));
         }
-        match code {
-            Some(code) => Ok(code),
+        match exited {
+            Some(Ended { code, lost }) => {
+                if let Some(lost) = lost {
+                    settings.console.note(&lost.to_string());
+                }
+                Ok(code)
+            }
             // Its monitor was killed: what is written down about it is put right by whoever asks next.
             None => engine.wait(&container).await,
         }

@@ -15,6 +15,8 @@ behaviours! {
     64 wait_for_nobody [docker podman local reference];
     65 run_passes_streams_and_exit_code [local];
     65 run_passes_the_signal_that_ended_it [local];
+    65 run_passes_every_line [local];
+    65 run_says_what_could_not_be_written [local];
     65 run_says_what_cannot_be_started [local];
     66 run_forwards_signals [local];
     67 third_sigterm_ends_the_client_alone [local reference];
@@ -75,6 +77,22 @@ fn foreground(world: &World, options: &[&str], command: &[&str]) -> Outcome {
 fn run_passes_streams_and_exit_code(world: &World) {
     let outcome = foreground(world, &[], &[&world.victim(), "streams"]);
     outcome.is(3, "to stdout\n").says("to stderr\n");
+}
+
+/// More than the log keeps, faster than anybody reads it: the program waits for its reader.
+fn run_passes_every_line(world: &World) {
+    let outcome = foreground(world, &[], &["seq", "1000000"]);
+    assert_eq!((outcome.code, &*outcome.stderr), (0, ""));
+    let stdout = outcome.stdout();
+    let lines = stdout.lines().zip(1..).take_while(|(line, number)| *line == number.to_string()).count();
+    assert_eq!((lines, stdout.lines().count()), (1_000_000, 1_000_000), "every line, in its order");
+}
+
+fn run_says_what_could_not_be_written(world: &World) {
+    world.small_disk("1m");
+    let outcome = foreground(world, &[], &["seq", "1000000"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.ends_with("GRACEFULLY_STATE_DIR chooses another place.\n"), "{}", outcome.stderr);
 }
 
 fn run_passes_the_signal_that_ended_it(world: &World) {

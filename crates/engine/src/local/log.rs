@@ -12,7 +12,7 @@ use std::pin::Pin;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use gracefully_monitor::log::{CURRENT, Entry, OLDER, PIECE, TIME, time_of};
-use rustix::fs::inotify;
+use rustix::fs::{FlockOperation, flock, inotify};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
@@ -25,10 +25,24 @@ use super::record::system_time;
 /// The container has stopped, or its monitor is dead: nothing more will be written.
 pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What a reader is told that was so slow that the file after the one it has read was put aside as well.
+const OVERTAKEN: &[u8] = b"gracefully: output may have been lost here: it came faster than it was read\n";
+
+/// What becomes of a reader that is slower than the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// The program waits for it: what it has still to read is locked, and so not replaced. It must be there before the
+    /// program is.
+    Awaited,
+    /// It is overtaken, and told so.
+    Overtaken,
+}
+
 /// What is in the log of the container in `dir`. If `stopped` is given, everything that is written until then, too.
 pub(super) fn read(
     dir: &Path,
     options: &LogOptions,
+    pace: Pace,
     stopped: Option<Stopped>,
 ) -> Result<BoxStream<'static, Result<LogChunk>>> {
     // The watch comes first, so that nothing is written unseen between the last look and the first wait.
@@ -36,11 +50,12 @@ pub(super) fn read(
     let mut reader = Reader {
         dir: dir.to_owned(),
         options: options.clone(),
+        pace,
         watch,
         stopped,
         files: VecDeque::new(),
-        seen_aside: false,
         line: Vec::new(),
+        overtaken: false,
         in_line: [false; 2],
     };
     reader.open(options.tail).map_err(|source| io_error("read", &dir.join(CURRENT), source))?;
@@ -58,14 +73,15 @@ pub(super) fn read(
 struct Reader {
     dir: PathBuf,
     options: LogOptions,
+    pace: Pace,
     watch: Option<AsyncFd<OwnedFd>>,
     stopped: Option<Stopped>,
     /// What is left to be read. The last one is written to, unless it has been put aside meanwhile.
     files: VecDeque<BufReader<File>>,
-    /// The last file was put aside; what was written to it until then has still to be read.
-    seen_aside: bool,
     /// The entry that is being read; it may still be half.
     line: Vec<u8>,
+    /// The second file is not the successor of the first, as far as one can tell.
+    overtaken: bool,
     /// Is the line of this stream unfinished?
     in_line: [bool; 2],
 }
@@ -90,7 +106,7 @@ impl Reader {
     fn next_written(&mut self) -> io::Result<Option<LogChunk>> {
         loop {
             let Some(file) = self.files.front_mut() else {
-                match open(&self.dir, CURRENT)? {
+                match self.open_file(CURRENT)? {
                     Some(file) => self.files.push_back(file),
                     None => return Ok(None),
                 }
@@ -105,22 +121,36 @@ impl Reader {
                 continue;
             }
             // The end of this file, as far as it is written.
-            if self.files.len() > 1 || self.seen_aside {
+            if self.files.len() > 1 {
                 self.files.pop_front();
-                self.seen_aside = false;
                 self.line.clear();
-            } else if self.is_put_aside()? {
-                self.seen_aside = true;
-            } else {
+                if std::mem::take(&mut self.overtaken) {
+                    self.in_line = [false; 2];
+                    return Ok(Some(LogChunk { stream: LogStream::Stderr, bytes: OVERTAKEN.to_vec() }));
+                }
+                continue;
+            }
+            if !self.is_put_aside()? {
                 return Ok(None);
             }
+            // More may have been written to it until it was put aside, so it is kept, and read on, until its successor
+            // is open.
+            let read = inode(&self.files[0])?;
+            let mut next = self.open_both()?;
+            match next.front().map(inode).transpose()? {
+                Some(older) if older == read => drop(next.pop_front()),
+                Some(_) => self.overtaken = true,
+                // The log was removed.
+                None => return Ok(None),
+            }
+            self.files.extend(next);
         }
     }
 
     fn is_put_aside(&self) -> io::Result<bool> {
         let Some(file) = self.files.back() else { return Ok(false) };
         match std::fs::metadata(self.dir.join(CURRENT)) {
-            Ok(current) => Ok(current.ino() != file.get_ref().metadata()?.ino()),
+            Ok(current) => Ok(current.ino() != inode(file)?),
             Err(_) => Ok(false),
         }
     }
@@ -149,9 +179,7 @@ impl Reader {
 
     /// Opens what is there, at the beginning or where the last `tail` lines begin.
     fn open(&mut self, tail: Option<usize>) -> io::Result<()> {
-        for name in [OLDER, CURRENT] {
-            self.files.extend(open(&self.dir, name)?);
-        }
+        self.files = self.open_both()?;
         let Some(tail) = tail else { return Ok(()) };
 
         let mut begins: VecDeque<(usize, u64)> = VecDeque::new();
@@ -184,14 +212,39 @@ impl Reader {
         }
         Ok(())
     }
+
+    /// Both files, of one moment.
+    fn open_both(&self) -> io::Result<VecDeque<BufReader<File>>> {
+        loop {
+            let older = self.open_file(OLDER)?;
+            let current = self.open_file(CURRENT)?;
+            // If it is still the older one, nothing was put aside in between.
+            let still = self.open_file(OLDER)?;
+            if older.as_ref().map(inode).transpose()? == still.as_ref().map(inode).transpose()? {
+                return Ok(older.into_iter().chain(current).collect());
+            }
+        }
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<BufReader<File>>> {
+        let file = match File::open(self.dir.join(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if self.pace == Pace::Awaited {
+            flock(&file, FlockOperation::LockShared)?;
+            // It was handed over at the end of the one before, and removed.
+            if file.metadata()?.nlink() == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(BufReader::with_capacity(4 * PIECE, file)))
+    }
 }
 
-fn open(dir: &Path, name: &str) -> io::Result<Option<BufReader<File>>> {
-    match File::open(dir.join(name)) {
-        Ok(file) => Ok(Some(BufReader::with_capacity(4 * PIECE, file))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+fn inode(file: &BufReader<File>) -> io::Result<u64> {
+    file.get_ref().metadata().map(|metadata| metadata.ino())
 }
 
 fn index(stream: LogStream) -> usize {
@@ -246,7 +299,8 @@ mod tests {
     }
 
     async fn all(dir: &Path, options: LogOptions) -> String {
-        let chunks: Vec<_> = read(dir, &options, None).unwrap().map(Result::unwrap).collect().await;
+        let chunks: Vec<_> =
+            read(dir, &options, Pace::Overtaken, None).unwrap().map(Result::unwrap).collect().await;
         text(&chunks)
     }
 
@@ -312,7 +366,7 @@ mod tests {
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped: Stopped = Box::pin(async move { drop(stopped.await) });
         let options = LogOptions { follow: true, ..LogOptions::default() };
-        let mut stream = read(dir.path(), &options, Some(stopped)).unwrap();
+        let mut stream = read(dir.path(), &options, Pace::Overtaken, Some(stopped)).unwrap();
 
         assert_eq!(stream.next().await.unwrap().unwrap().bytes, b"one\n");
         let writer = async {
@@ -333,5 +387,50 @@ mod tests {
         stop.send(()).unwrap();
         assert_eq!(stream.next().await.unwrap().unwrap().bytes, b"five\n");
         assert!(stream.next().await.is_none());
+    }
+    fn put_aside(dir: &Path) -> LogWriter {
+        fs::rename(dir.join(CURRENT), dir.join(OLDER)).unwrap();
+        log_in(dir)
+    }
+
+    /// The stream of a reader that follows.
+    fn follow(dir: &Path, pace: Pace) -> BoxStream<'static, Result<LogChunk>> {
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        read(dir, &options, pace, Some(Box::pin(pending()))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_overtaken_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        log_in(dir.path()).write(now(), LogStream::Stdout, b"one\n");
+        let mut stream = follow(dir.path(), Pace::Overtaken);
+        assert_eq!(stream.next().await.unwrap().unwrap().bytes, b"one\n");
+        for text in [b"two\n", b"3rd\n", b"4th\n"] {
+            put_aside(dir.path()).write(now(), LogStream::Stdout, text);
+        }
+        let told: Vec<_> = stream.take(3).map(Result::unwrap).collect().await;
+        assert_eq!(told[0], LogChunk { stream: LogStream::Stderr, bytes: OVERTAKEN.to_vec() });
+        assert_eq!(text(&told[1..]), "3rd\n4th\n");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_awaited_keeps_what_it_has_still_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log_in(dir.path());
+        let mut stream = follow(dir.path(), Pace::Awaited);
+        log.write(now(), LogStream::Stdout, b"one\n");
+        let held = |name| {
+            let file = File::open(dir.path().join(name)).unwrap();
+            flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+        };
+        assert!(held(CURRENT), "from the beginning");
+        let mut log = put_aside(dir.path());
+        log.write(now(), LogStream::Stdout, b"two\n");
+        assert!(held(OLDER) && !held(CURRENT));
+        assert_eq!(stream.next().await.unwrap().unwrap().bytes, b"one\n");
+        assert_eq!(stream.next().await.unwrap().unwrap().bytes, b"two\n");
+        assert!(!held(OLDER) && held(CURRENT), "only what is still to be read");
+        drop(stream);
+        assert!(!held(CURRENT), "who is gone keeps nothing");
     }
 }

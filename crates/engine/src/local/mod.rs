@@ -51,7 +51,7 @@ use crate::{Conductor, Container, Engine, Kind, ListOptions, LogChunk, LogOption
 pub use self::control::Control;
 pub use self::home::{Home, Lock};
 pub use self::paths::StateRoot;
-pub use self::run::Attached;
+pub use self::run::{Attached, Ended};
 
 use self::orphan::{Orphan, ended, send};
 use self::settle::{Charge, Seen};
@@ -319,7 +319,7 @@ impl Engine for Local {
             // Without a monitor nothing more is written.
             Some(Reached::Orphan(_)) | None => None,
         };
-        log::read(home.path(), options, stopped)
+        log::read(home.path(), options, log::Pace::Overtaken, stopped)
     }
 
     /// There are no volumes here.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream::BoxStream;
+use gracefully_core::diagnosis::Finding;
 use gracefully_core::exit::USAGE;
 use gracefully_monitor::record::{Record, RunSpec};
 use rustix::system::uname;
@@ -30,8 +31,17 @@ pub struct Attached {
     pub container: Container,
     /// Everything that it writes, until it has ended for good.
     pub output: BoxStream<'static, Result<LogChunk>>,
-    /// Its exit code, when it has ended for good and, with `--rm`, is removed. `None`: the monitor was killed.
-    pub exit: Shared<BoxFuture<'static, Option<i64>>>,
+    /// How it ended, when it has ended for good and, with `--rm`, is removed. `None`: the monitor was killed.
+    pub exit: Shared<BoxFuture<'static, Option<Ended>>>,
+}
+
+/// How a container has ended for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code.
+    pub code: i64,
+    /// What its log, and so the output, lacks.
+    pub lost: Option<Finding>,
 }
 
 impl std::fmt::Debug for Attached {
@@ -63,7 +73,7 @@ impl Local {
         let exit = async move { ended.await.ok()?.wait().await }.boxed().shared();
         let stopped = exit.clone().map(drop).boxed();
         let options = LogOptions { follow: true, ..LogOptions::default() };
-        let output = log::read(created.home.path(), &options, Some(stopped))?;
+        let output = log::read(created.home.path(), &options, log::Pace::Awaited, Some(stopped))?;
         let (container, begun) = self.begin(created).await?;
         // The receiver is in `exit`, which we hold.
         let _ = end.send(begun);

@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 
 use super::home::{Home, Lock};
 use super::lines;
+use super::run::Ended;
 
 /// This program, also if its file has been replaced or removed meanwhile.
 const OURSELVES: &str = "/proc/self/exe";
@@ -42,9 +43,9 @@ pub(super) struct End(BufReader<pipe::Receiver>);
 
 impl End {
     /// Waits for it. `None`: the monitor was killed.
-    pub(super) async fn wait(mut self) -> Option<i64> {
+    pub(super) async fn wait(mut self) -> Option<Ended> {
         match lines::read(&mut self.0).await? {
-            Launched::Ended(code) => Some(code),
+            Launched::Ended { code, lost } => Some(Ended { code, lost }),
             Launched::Created(_) | Launched::Started | Launched::Failed { .. } => None,
         }
     }

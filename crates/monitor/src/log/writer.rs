@@ -8,11 +8,12 @@ use gracefully_core::diagnosis::{Code, Finding};
 use gracefully_core::time::Timestamp;
 use gracefully_linux::Errno;
 use gracefully_linux::errno::Described;
+use rustix::buffer::spare_capacity;
 use rustix::fd::OwnedFd;
-use rustix::fs::{OFlags, fstat, ftruncate, openat, renameat};
-use rustix::io::pread;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, ftruncate, openat, renameat};
+use rustix::io::{pread, read, retry_on_intr};
 
-use super::{CURRENT, FILE, LogStream, OLDER, encode};
+use super::{CURRENT, FILE, LogStream, OLDER, PIECE, encode};
 use crate::files::{PRIVATE, write};
 
 /// What is kept of the memory for entries: enough for lines of ordinary length.
@@ -66,6 +67,41 @@ impl LogWriter {
         }
     }
 
+    /// May more be written? Not while the file is full and somebody has still to read the one before it. Whoever writes
+    /// nevertheless makes the file larger.
+    pub fn has_room(&self) -> bool {
+        self.size < FILE || !self.is_older_awaited()
+    }
+
+    /// Has somebody locked the older file, because they have not read it yet?
+    fn is_older_awaited(&self) -> bool {
+        let older = openat(&self.dir, OLDER, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        // The lock ends with the file that was opened here.
+        older.is_ok_and(|older| {
+            flock(&older, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+        })
+    }
+
+    /// To be called before the files are removed: a reader that has still to read the older one, and has not opened its
+    /// successor yet, finds the text of that at the end of the older one. Until the lock that is returned is dropped nobody
+    /// else opens the successor in order to wait for it, and then it is gone.
+    pub fn hand_over(&self) -> Option<OwnedFd> {
+        if !self.is_older_awaited() {
+            return None;
+        }
+        let current = openat(&self.dir, CURRENT, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        flock(&current, FlockOperation::NonBlockingLockExclusive).ok()?;
+        let older =
+            openat(&self.dir, OLDER, OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC, Mode::empty())
+                .ok()?;
+        let mut piece = Vec::with_capacity(PIECE);
+        while let Ok(1..) = retry_on_intr(|| read(&current, spare_capacity(&mut piece))) {
+            write(&older, &piece).ok()?;
+            piece.clear();
+        }
+        Some(current)
+    }
+
     /// How many bytes of output have been lost.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -85,7 +121,7 @@ impl LogWriter {
 
     /// All of `entries`, or nothing.
     fn append(&mut self, entries: &[u8]) -> Result<(), Errno> {
-        if self.size >= FILE {
+        if self.size >= FILE && !self.is_older_awaited() {
             // If this fails the file grows on, which is better than losing output.
             let _ = renameat(&self.dir, CURRENT, &self.dir, OLDER);
             self.reopen();
@@ -138,7 +174,7 @@ mod tests {
     use crate::log::Entry;
     use crate::testing::Scratch;
     use rustix::fd::AsFd;
-    use rustix::fs::{CWD, Mode};
+    use rustix::fs::CWD;
 
     const NOW: Timestamp = Timestamp::BEGINNING;
 
@@ -176,6 +212,51 @@ mod tests {
         assert_eq!(entries(&dir, OLDER), ["first"]);
         assert_eq!(entries(&dir, CURRENT), ["second"]);
         assert_eq!(log.lost(), 0);
+    }
+
+    #[test]
+    fn what_is_still_to_be_read_is_not_replaced() {
+        let dir = Scratch::new();
+        let mut log = open(&dir, 0);
+        assert!(log.has_room());
+        log.size = FILE;
+        assert!(log.has_room(), "there is no older file");
+        log.write(NOW, LogStream::Stdout, b"first\n");
+        let older = openat(&dir, OLDER, OFlags::RDONLY, Mode::empty());
+        assert!(older.is_ok(), "an empty one was put aside");
+        flock(older.as_ref().unwrap(), FlockOperation::LockShared).unwrap();
+        assert!(log.has_room(), "the file is not full");
+        log.size = FILE;
+        assert!(!log.has_room());
+        log.write(NOW, LogStream::Stdout, b"second\n");
+        assert_eq!(entries(&dir, CURRENT), ["first", "second"], "nothing is lost, and nothing put aside");
+        drop(older);
+        assert!(log.has_room(), "who is gone is not waited for");
+        log.write(NOW, LogStream::Stdout, b"third\n");
+        assert_eq!(entries(&dir, OLDER), ["first", "second"]);
+    }
+
+    #[test]
+    fn what_is_removed_is_handed_over_to_who_has_still_to_read_it() {
+        let dir = Scratch::new();
+        let mut log = open(&dir, 0);
+        log.write(NOW, LogStream::Stdout, b"first\n");
+        assert!(log.hand_over().is_none(), "there is only one file");
+        log.size = FILE;
+        log.write(NOW, LogStream::Stdout, b"second\n");
+        assert!(log.hand_over().is_none(), "nobody reads it");
+        let held = |name| {
+            let file = openat(&dir, name, OFlags::RDONLY, Mode::empty()).unwrap();
+            flock(&file, FlockOperation::LockShared).map(|()| file)
+        };
+        let older = held(OLDER).unwrap();
+        let current = held(CURRENT).unwrap();
+        assert!(log.hand_over().is_none(), "the reader has both");
+        assert_eq!(entries(&dir, OLDER), ["first"]);
+        drop(current);
+        assert!(log.hand_over().is_some());
+        assert_eq!(entries(&dir, OLDER), ["first", "second"]);
+        drop(older);
     }
 
     #[test]

@@ -130,7 +130,10 @@ fn a_program_that_ends_is_written_down_and_left() {
     assert_eq!(desk.tell(30, Event::Asked(Some(2), Ask::Wait)), NOTHING);
     assert_eq!(desk.tell(30, Event::Asked(Some(3), stop(None, Then::Stay))), ["answer 3 NotRunning"]);
     desk.supervisor.last_words();
-    assert_eq!(desk.asks(), ["answer 1 Exited(7)", "answer 2 Exited(7)", "starter Ended(7)"]);
+    assert_eq!(
+        desk.asks(),
+        ["answer 1 Exited(7)", "answer 2 Exited(7)", "starter Ended { code: 7, lost: None }"]
+    );
 }
 
 #[test]
@@ -188,7 +191,7 @@ fn signals_that_mean_the_end_keep_the_policy_from_starting_it_again() {
     assert_eq!(desk.tell(2, Event::Asked(Some(2), Ask::Signal(Signal::KILL))), ["send SIGKILL Some(2)"]);
     assert_eq!(desk.tell(3, killed()), ["save", "leave"]);
     desk.supervisor.last_words();
-    assert_eq!(desk.asks(), ["answer 2 Done", "starter Ended(137)"]);
+    assert_eq!(desk.asks(), ["answer 2 Done", "starter Ended { code: 137, lost: None }"]);
 }
 
 #[test]
@@ -200,7 +203,7 @@ fn a_kill_between_two_runs_ends_it() {
         assert_eq!(desk.tell(30, Event::Asked(Some(2), Ask::Signal(to_end_it))), ["save", "leave"]);
         assert_eq!(desk.supervisor.record().status, Status::Exited);
         desk.supervisor.last_words();
-        assert_eq!(desk.asks(), ["answer 2 Done", "starter Ended(1)"]);
+        assert_eq!(desk.asks(), ["answer 2 Done", "starter Ended { code: 1, lost: None }"]);
     }
 }
 
@@ -221,7 +224,7 @@ fn a_stop_is_conducted_and_everybody_is_told() {
     assert_eq!(desk.tell(200, exited(0)), ["save", ended]);
     assert_eq!(desk.tell(201, reported()), ["report \"its report\"", "leave"]);
     desk.supervisor.last_words();
-    assert_eq!(desk.asks(), ["answer 1 report", "answer 2 report", "starter Ended(0)"]);
+    assert_eq!(desk.asks(), ["answer 1 report", "answer 2 report", "starter Ended { code: 0, lost: None }"]);
 }
 
 #[test]
