@@ -84,7 +84,9 @@ async fn listen(
     while let Some(news) = lines::read(from).await {
         match news {
             // A stop that is over does not listen any more.
-            News::Stop { budget, then } => drop(orders.send(drive::Order::Stop { budget, then })),
+            News::Stop { budget, then, again } => {
+                let _ = orders.send(drive::Order::Stop { budget, then, again });
+            }
             News::Abort => drop(orders.send(drive::Order::Abort)),
             News::Ended { exit, findings } => known.send_modify(|known| {
                 (known.main, known.ended, known.findings) = (None, Some(Ok(exit)), findings);

@@ -79,7 +79,7 @@ impl Requested {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// A further request: see [`Event::StopRequested`].
-    Stop { budget: Option<Timeout>, then: Then },
+    Stop { budget: Option<Timeout>, then: Then, again: bool },
     /// Leave the program alone, if the stop signal has not been sent yet.
     Abort,
 }
@@ -174,7 +174,7 @@ impl Walk<'_> {
             .boxed(),
         );
         let then = self.sequence.plan().policy.then;
-        self.sequence.handle(Duration::ZERO, Event::StopRequested { budget: None, then });
+        self.sequence.handle(Duration::ZERO, Event::StopRequested { budget: None, then, again: false });
 
         let mut orders_open = true;
         while !self.carry_out() {
@@ -193,7 +193,9 @@ impl Walk<'_> {
                     self.on_terminate_returned(result);
                 }
                 order = orders.recv(), if orders_open => match order {
-                    Some(Order::Stop { budget, then }) => self.tell(Event::StopRequested { budget, then }),
+                    Some(Order::Stop { budget, then, again }) => {
+                        self.tell(Event::StopRequested { budget, then, again });
+                    }
                     Some(Order::Abort) => self.tell(Event::Aborted),
                     None => orders_open = false,
                 },

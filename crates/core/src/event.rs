@@ -15,14 +15,17 @@ use crate::traffic::Traffic;
 /// Something that happened. The driver says when, as time on its own monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// Somebody asked for the stop. The second request skips what only waits (Settle, Drain), the third kills
-    /// now. A budget is counted from this request and can only shorten the stop; `Then::Stay` turns a restart
-    /// into a stop.
+    /// Somebody asked for the stop. A budget is counted from this request and can only shorten the stop; `Then::Stay`
+    /// turns a restart into a stop. That is all that others can do who want the same: they are not impatient. Whoever
+    /// asks [again](Self::StopRequested::again) is: their second request skips what only waits (Settle, Drain), their
+    /// third kills now.
     StopRequested {
         /// The budget of a further request. The first one's is in the plan.
         budget: Option<Timeout>,
         /// Whether this request wants the program started again.
         then: Then,
+        /// Does it come from somebody who has asked already?
+        again: bool,
     },
     /// The caller gave up before the stop signal was sent: the program goes on serving.
     Aborted,

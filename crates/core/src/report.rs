@@ -181,7 +181,7 @@ mod tests {
         let policy = Policy::resolve(&Request::default(), &Settings::default());
         let mut stop = Sequence::new(Plan::new(policy, Work::default()));
         let us = Duration::from_micros;
-        stop.handle(us(0), Event::StopRequested { budget: None, then: Then::Stay });
+        stop.handle(us(0), Event::StopRequested { budget: None, then: Then::Stay, again: false });
         stop.handle(us(10_000_000), Event::Timer);
         stop.handle(us(10_000_000), Event::Flushed(Err("no space left on device".to_string())));
         stop.handle(us(10_000_123), Event::MainExited(ExitStatus::Signal(Signal::KILL)));

@@ -16,7 +16,7 @@
 //! let mut stop = Sequence::new(Plan::new(policy, Work::default()));
 //! let ms = Duration::from_millis;
 //!
-//! stop.handle(ms(0), Event::StopRequested { budget: None, then: Then::Stay });
+//! stop.handle(ms(0), Event::StopRequested { budget: None, then: Then::Stay, again: false });
 //! assert!(matches!(stop.next_action(), Some(Action::Signal { .. })));
 //! stop.handle(ms(80), Event::MainExited(ExitStatus::Code(0)));
 //! stop.handle(ms(80), Event::AllExited);
@@ -29,9 +29,9 @@
 //! What holds for every order of events (the tests search all of them to a depth):
 //!
 //! 1. With a budget it ends: at the latest when what survived SIGKILL is given up.
-//! 2. The stop signal is sent at most once, and only after Drain ended by a fact, its cap or a second request.
-//! 3. SIGKILL is sent at most once, and not before the deadline in force; a third request moves that to now, and so does
-//!    the news that the stop signal reaches nobody, if the program is drained.
+//! 2. The stop signal is sent at most once, and only after Drain ended by a fact, its cap or somebody who asked again.
+//! 3. SIGKILL is sent at most once, and not before the deadline in force; whoever asks a third time moves that to now, and so
+//!    does the news that the stop signal reaches nobody, if the program is drained.
 //! 4. Flush is asked for exactly once before the end, also before a kill, unless the stop was aborted or the
 //!    engine lost.
 //! 5. A further request never prolongs anything.
@@ -61,8 +61,8 @@ pub struct Sequence {
     origin: Duration,
     /// The plan's ends counted from `origin`, shortened by further requests.
     ends: Ends,
-    /// How often the stop was requested; further requests after the third change nothing.
-    requests: u8,
+    /// How often somebody has asked again for the stop; more than twice changes nothing.
+    urged: u8,
     /// When the registries were asked, while their answer is due.
     deregistering: Option<Duration>,
     observing: bool,
@@ -110,7 +110,7 @@ impl Sequence {
             entered: Duration::ZERO,
             origin: Duration::ZERO,
             ends,
-            requests: 0,
+            urged: 0,
             deregistering: None,
             observing: false,
             hidden: false,
@@ -131,7 +131,7 @@ impl Sequence {
     /// Tells the sequence what happened at time `at`. Times never go backwards.
     pub fn handle(&mut self, at: Duration, event: Event) {
         match event {
-            Event::StopRequested { budget, then } => self.on_request(at, budget, then),
+            Event::StopRequested { budget, then, again } => self.on_request(at, budget, then, again),
             Event::Aborted => self.on_abort(at),
             Event::Deregistered(result) => self.on_deregistered(at, result),
             Event::ConnectionsObserved(traffic) => self.on_connections(at, traffic),
@@ -231,8 +231,7 @@ impl Sequence {
 // === events ===
 
 impl Sequence {
-    fn on_request(&mut self, at: Duration, budget: Option<Timeout>, then: Then) {
-        self.requests = self.requests.saturating_add(1);
+    fn on_request(&mut self, at: Duration, budget: Option<Timeout>, then: Then, again: bool) {
         if self.state == State::Running {
             self.begin(at);
             return self.enter_deregister(at);
@@ -246,14 +245,16 @@ impl Sequence {
                 *until = earlier(*until, flush_end(at, self.ends));
             }
         }
-        match self.requests {
-            0 | 1 => {} // The first request after a crash: the sweep is under way already.
-            2 => self.skip_waiting(at),
-            3.. => self.kill_now(at),
+        if again {
+            self.urged = self.urged.saturating_add(1);
+            match self.urged {
+                0 | 1 => self.skip_waiting(at),
+                2.. => self.kill_now(at),
+            }
         }
     }
 
-    /// The second request: nothing waits for traffic any more. Deregister goes on, it does not wait but work.
+    /// Asked again: nothing waits for traffic any more. Deregister goes on, it does not wait but work.
     fn skip_waiting(&mut self, at: Duration) {
         match self.state {
             State::Settle { .. } => {
@@ -274,7 +275,7 @@ impl Sequence {
         }
     }
 
-    /// The third request: the deadline is now.
+    /// Asked a third time: the deadline is now.
     fn kill_now(&mut self, at: Duration) {
         let now = Some(at);
         self.ends = self.ends.earlier(Ends {
@@ -297,7 +298,7 @@ impl Sequence {
                 self.enter_flush(at);
             }
             State::Flush { until } => *until = earlier(*until, Some(at + AT_LEAST)),
-            // Running cannot be: this is a third request. Kill obeys the new end by itself.
+            // Running cannot be: this is a further request. Kill obeys the new end by itself.
             State::Running | State::Kill { .. } | State::Starting { .. } | State::Done => {}
         }
     }
@@ -702,7 +703,7 @@ impl Sequence {
             Some(Skip::AlreadyGone)
         } else if self.hidden {
             Some(Skip::NotVisible)
-        } else if self.requests >= 2 {
+        } else if self.urged >= 1 {
             Some(Skip::Hurried)
         } else if self.ends.traffic.is_some_and(|end| end <= at) {
             Some(Skip::NoTime)

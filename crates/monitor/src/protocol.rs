@@ -36,7 +36,8 @@ pub const LIMIT: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", content = "value", rename_all = "snake_case")]
 pub enum Ask {
-    /// Stop, or restart, the program. During a stop: a further request, which may only shorten it.
+    /// Stop, or restart, the program. During a stop: a further request, which may only shorten it, by its own budget; if
+    /// the same client has asked already, it hurries the stop (see [`StopRequested`](gracefully_core::event::Event)).
     Stop(Request),
     /// Send one signal; after SIGKILL the answer comes when the container has stopped.
     Signal(Signal),
@@ -117,6 +118,8 @@ pub enum News {
         budget: Option<Timeout>,
         /// Whether it wants the program started again.
         then: Then,
+        /// Does it come from somebody who has asked already?
+        again: bool,
     },
     /// Leave the program alone, if the stop signal has not been ordered yet.
     Abort,

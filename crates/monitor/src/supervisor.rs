@@ -389,7 +389,7 @@ impl Supervisor {
             for progress in stop.listen(client) {
                 self.answer(client, Answer::Progress(progress));
             }
-            self.further_request(now, request);
+            self.further_request(now, request, client);
         } else {
             if matches!(self.program, Program::Due(_)) {
                 // There is nobody to signal; whoever conducts it is told.

@@ -1,7 +1,7 @@
 //! `stop` and `restart`.
 //!
 //! Every target is looked up and stopped on its own, at most 50 at once. A container that is named twice is stopped
-//! once: a further request would hurry the stop, and a third one kill.
+//! once, and has one verdict.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};

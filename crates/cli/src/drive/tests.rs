@@ -143,11 +143,11 @@ async fn a_restart_by_the_engine_is_never_killed_by_us() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_third_request_kills_now() {
+async fn who_asks_a_third_time_kills_now() {
     let program = Pretended::new(None);
     let (sender, mut orders) = mpsc::unbounded_channel();
     for _ in 0..2 {
-        sender.send(Order::Stop { budget: None, then: Then::Stay }).unwrap();
+        sender.send(Order::Stop { budget: None, then: Then::Stay, again: true }).unwrap();
     }
     let report = walk(&program, stop(10, Then::Stay), &mut orders, &mut |_| {}).await;
     assert_eq!(report.verdict, Verdict::Forced);
@@ -157,7 +157,7 @@ async fn the_third_request_kills_now() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_makes_a_stop_of_a_restart() {
     let (sender, mut orders) = mpsc::unbounded_channel();
-    sender.send(Order::Stop { budget: None, then: Then::Stay }).unwrap();
+    sender.send(Order::Stop { budget: None, then: Then::Stay, again: false }).unwrap();
     let program = Pretended::new(Some(Duration::from_millis(50)));
     let report = walk(&program, stop(10, Then::Start), &mut orders, &mut drop).await;
     assert_eq!((report.then, report.reason), (Then::Stay, Reason::Exited));

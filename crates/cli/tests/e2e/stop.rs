@@ -34,6 +34,7 @@ behaviours! {
     35 child_behind_a_shell_is_not_signalled [docker podman local reference];
     36 auto_remove_is_complete [docker podman local];
     37 same_name_twice [docker podman local reference];
+    33 others_who_stop_it_as_well_hurry_nothing [docker local];
     33 second_stop_overrides_the_first [docker podman local reference];
     38 container_stop_is_stop [docker podman local reference];
 }
@@ -43,6 +44,16 @@ fn finishes_what_it_is_doing(world: &World) {
     world.run(&["stop", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
     assert_eq!(world.exit_code(&target), 42);
     assert!(world.log(&target).contains("got 15"));
+}
+
+/// A load balancer, an operator and a deployment want the same: the program has the time that each of them gives.
+fn others_who_stop_it_as_well_hurry_nothing(world: &World) {
+    let target = world.start("slow 1 42");
+    let clients = [(); 3].map(|()| world.spawn(&["stop", "-t", "8", &target.name]));
+    for outcome in clients.map(crate::harness::Running::ended) {
+        outcome.is(0, &target.line()).says("graceful: stopped");
+    }
+    assert_eq!(world.exit_code(&target), 42);
 }
 
 fn timeout_zero_kills_at_once(world: &World) {

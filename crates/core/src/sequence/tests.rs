@@ -45,7 +45,8 @@ fn dockers(budget: Timeout) -> Plan {
     plan(budget, Then::Stay, Work::default())
 }
 
-const REQUEST: Event = Event::StopRequested { budget: None, then: Then::Start };
+const REQUEST: Event = Event::StopRequested { budget: None, then: Then::Start, again: false };
+const AGAIN: Event = Event::StopRequested { budget: None, then: Then::Start, again: true };
 const QUIET: Event = Event::ConnectionsObserved(Traffic { in_flight: 0, new: 0 });
 const BUSY: Event = Event::ConnectionsObserved(Traffic { in_flight: 2, new: 1 });
 const EXIT_0: Event = Event::MainExited(ExitStatus::Code(0));
@@ -114,25 +115,26 @@ fn name(stop: &Sequence) -> &'static str {
 
 /// One row per state, one column per event, told 1 ms after the state was reached; `.` means that it stays.
 const TABLE: &str = "
-            request    aborted deregistered no-more-conns conns hidden    unheard     main-exit all-exited killed flushed  started engine-lost timer
-running     deregister .       .            .             .     .         .           sweep     flush      .      .        .       .           .
-deregister  .          done    settle       .             .     .         .           .         .          .      .        .       done        .
-settle      terminate  done    .            .             .     terminate .           sweep     flush      .      .        .       done        .
-drain       terminate  done    .            terminate     .     terminate .           sweep     flush      .      .        .       done        .
-terminate   .          .       .            .             .     .         flush-alive sweep     flush      .      .        .       done        .
-sweep       .          .       .            .             .     .         .           .         flush      .      .        .       done        .
-flush       .          .       .            .             .     .         .           .         .          .      starting .       done        .
-flush-alive .          .       .            .             .     .         .           .         flush      .      kill     .       done        .
-kill        .          .       .            .             .     .         .           .         starting   .      .        .       done        .
-killed      .          .       .            .             .     .         .           .         starting   .      .        .       done        .
-starting    .          .       .            .             .     .         .           .         .          .      .        done    done        .
-done        .          .       .            .             .     .         .           .         .          .      .        .       .           .
+            request    again      aborted deregistered no-more-conns conns hidden    unheard     main-exit all-exited killed flushed  started engine-lost timer
+running     deregister deregister .       .            .             .     .         .           sweep     flush      .      .        .       .           .
+deregister  .          .          done    settle       .             .     .         .           .         .          .      .        .       done        .
+settle      .          terminate  done    .            .             .     terminate .           sweep     flush      .      .        .       done        .
+drain       .          terminate  done    .            terminate     .     terminate .           sweep     flush      .      .        .       done        .
+terminate   .          .          .       .            .             .     .         flush-alive sweep     flush      .      .        .       done        .
+sweep       .          .          .       .            .             .     .         .           .         flush      .      .        .       done        .
+flush       .          .          .       .            .             .     .         .           .         .          .      starting .       done        .
+flush-alive .          .          .       .            .             .     .         .           .         flush      .      kill     .       done        .
+kill        .          .          .       .            .             .     .         .           .         starting   .      .        .       done        .
+killed      .          .          .       .            .             .     .         .           .         starting   .      .        .       done        .
+starting    .          .          .       .            .             .     .         .           .         .          .      .        done    done        .
+done        .          .          .       .            .             .     .         .           .         .          .      .        .       .           .
 ";
 
 #[test]
 fn every_event_in_every_state() {
     let events: BTreeMap<&str, Event> = [
         ("request", REQUEST),
+        ("again", AGAIN),
         ("aborted", Event::Aborted),
         ("deregistered", Event::Deregistered(Ok(()))),
         ("no-more-conns", QUIET),
@@ -214,28 +216,33 @@ fn zero_means_signal_flush_and_kill_at_once() {
 }
 
 #[test]
-fn without_a_deadline_only_the_third_request_kills() {
+fn without_a_deadline_only_who_asks_a_third_time_kills() {
     let mut stop = Sequence::new(dockers(Timeout::Never));
     let day = 86_400_000;
-    let actions = tell(&mut stop, &[(0, REQUEST), (day, Event::Timer), (day + 1, REQUEST)]);
+    let actions = tell(&mut stop, &[(0, REQUEST), (day, Event::Timer), (day + 1, AGAIN)]);
     assert_eq!(actions, [Action::Signal { signal: Signal::TERM, kill_at: None }]);
-    let actions = tell(&mut stop, &[(day + 2, REQUEST), (day + 3, Event::Flushed(Ok(())))]);
+    let actions = tell(&mut stop, &[(day + 2, AGAIN), (day + 3, Event::Flushed(Ok(())))]);
     assert_eq!(actions, [Action::Flush { until: Some(ms(day + 102)) }, Action::Kill]);
 }
 
 #[test]
-fn a_second_request_with_a_shorter_budget_shortens_and_with_a_longer_one_does_not_prolong() {
-    let again =
-        |seconds| Event::StopRequested { budget: Some(Timeout::from_seconds(seconds)), then: Then::Stay };
+fn others_who_ask_shorten_by_their_own_budget_and_hurry_nothing() {
+    let other = |seconds| Event::StopRequested {
+        budget: Some(Timeout::from_seconds(seconds)),
+        then: Then::Stay,
+        again: false,
+    };
     let mut stop = Sequence::new(dockers(Timeout::DEFAULT));
-    tell(&mut stop, &[(0, REQUEST), (1_000, again(60))]);
-    assert_eq!(stop.deadline(), Some(ms(10_000)));
-    tell(&mut stop, &[(2_000, REQUEST)]); // the third: now
-    assert_eq!(stop.deadline(), Some(ms(2_000) + AT_LEAST));
+    tell(&mut stop, &[(0, REQUEST), (1_000, other(60))]);
+    assert_eq!(stop.deadline(), Some(ms(10_000)), "nothing is prolonged");
+    tell(&mut stop, &[(2_000, other(8)), (2_001, other(8)), (2_002, REQUEST)]);
+    assert_eq!(stop.deadline(), Some(ms(10_000)), "nor is anything hurried");
+    tell(&mut stop, &[(3_000, other(2))]);
+    assert_eq!(stop.deadline(), Some(ms(5_000)));
 
-    let mut stop = Sequence::new(dockers(Timeout::DEFAULT));
-    tell(&mut stop, &[(0, REQUEST), (1_000, again(2))]);
-    assert_eq!(stop.deadline(), Some(ms(3_000)));
+    let mut stop = Sequence::new(everything());
+    tell(&mut stop, &[(0, REQUEST), (10, Event::Deregistered(Ok(()))), (20, REQUEST), (30, other(9))]);
+    assert_eq!(name(&stop), "settle");
 }
 
 #[test]
@@ -312,7 +319,7 @@ fn a_crash_deregisters_at_once_and_sweeps_the_rest() {
 /// What the properties need to remember of a run, kept apart from the sequence that they judge.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct Ghost {
-    requests: u8,
+    urged: u8,
     /// `B − K − F − T` and `B − K` of the strictest request so far, by the arithmetic of `Ends`.
     traffic_end: Option<Duration>,
     kill_end: Option<Duration>,
@@ -345,15 +352,15 @@ impl Node {
         let ghost = &mut next.ghost;
         let running = self.stop.state == State::Running;
         match event {
-            Event::StopRequested { budget, .. } => {
-                ghost.requests += 1;
+            Event::StopRequested { budget, again, .. } => {
+                ghost.urged += u8::from(*again && !running);
                 let budget = if running { Some(plan.policy.timeout.value) } else { *budget };
                 if let Some(budget) = budget {
                     let ends = Ends::new(budget, work).after(at);
                     ghost.traffic_end = earlier(ghost.traffic_end, ends.traffic);
                     ghost.kill_end = earlier(ghost.kill_end, ends.kill);
                 }
-                if ghost.requests >= 3 {
+                if ghost.urged >= 2 {
                     ghost.kill_end = earlier(ghost.kill_end, Some(at));
                 }
             }
@@ -406,7 +413,7 @@ impl Node {
                 assert_eq!(ghost.signals, 1, "a second stop signal");
                 assert!(!ghost.crashed, "a stop signal to a program that has ended");
                 let over = ghost.traffic_end.is_some_and(|end| end <= at);
-                let waited = ghost.drained || ghost.hidden || ghost.requests >= 2 || over;
+                let waited = ghost.drained || ghost.hidden || ghost.urged >= 1 || over;
                 let may = stop.plan.work.drain.is_none() || waited;
                 assert!(may, "the stop signal before Drain ended or its cap");
                 assert_eq!(kill_at, ghost.kill_end);
@@ -457,12 +464,17 @@ impl Node {
 }
 
 fn alphabet() -> Vec<Event> {
-    let again = |budget| Event::StopRequested { budget: Some(Timeout::After(budget)), then: Then::Stay };
+    let request = |budget, again| Event::StopRequested {
+        budget: Some(Timeout::After(budget)),
+        then: Then::Stay,
+        again,
+    };
     vec![
         REQUEST,
-        again(ms(0)),
-        again(ms(700)),
-        Event::StopRequested { budget: Some(Timeout::Never), then: Then::Stay },
+        AGAIN,
+        request(ms(0), false),
+        request(ms(700), true),
+        Event::StopRequested { budget: Some(Timeout::Never), then: Then::Stay, again: false },
         Event::Aborted,
         Event::Deregistered(Ok(())),
         Event::Deregistered(Err("refused".to_string())),

@@ -64,6 +64,8 @@ pub(super) struct Stop {
     /// Whether the program was to stay down before this stop.
     stopped_on_purpose: bool,
     listeners: Vec<Client>,
+    /// Who has asked for it; `None`: somebody did by a signal to us.
+    requesters: Vec<Option<Client>>,
     /// For those who join later.
     told: Vec<Box<RawValue>>,
 }
@@ -163,9 +165,10 @@ impl Supervisor {
             findings: Vec::new(),
             stopped_on_purpose: self.stopped_on_purpose,
             listeners: client.into_iter().collect(),
+            requesters: Vec::from([client]),
             told: Vec::new(),
         };
-        stop.tell(now, event::Event::StopRequested { budget: None, then: policy.then });
+        stop.tell(now, event::Event::StopRequested { budget: None, then: policy.then, again: false });
         if !self.is_up() {
             stop.tell_exit(now, self.record.exit.unwrap_or(ExitStatus::Unknown));
         }
@@ -192,12 +195,12 @@ impl Supervisor {
     /// What a conductor is told of an event that was this long ago.
     fn news(&self, stop: &Stop, event: &event::Event, ago: Duration) -> Option<News> {
         match event {
-            event::Event::StopRequested { budget, then } => {
+            event::Event::StopRequested { budget, then, again } => {
                 let left = |budget| match budget {
                     Timeout::After(limit) => Timeout::After(Duration::saturating_sub(limit, ago)),
                     Timeout::Never => Timeout::Never,
                 };
-                Some(News::Stop { budget: budget.map(left), then: *then })
+                Some(News::Stop { budget: budget.map(left), then: *then, again: *again })
             }
             event::Event::MainExited(exit) => {
                 Some(News::Ended { exit: *exit, findings: stop.findings.clone() })
@@ -217,14 +220,20 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn further_request(&mut self, now: Now, request: Request) {
+    pub(super) fn further_request(&mut self, now: Now, request: Request, client: Option<Client>) {
         let Some(mut stop) = self.stop.take() else { return };
+        // Who wants the same as others is not impatient; who asks again is.
+        let again = stop.requesters.contains(&client);
+        if !again {
+            stop.requesters.push(client);
+        }
         let end = request.timeout.and_then(Timeout::limit).map(|budget| now.monotonic.saturating_add(budget));
         stop.ends = stop.ends.into_iter().chain(end).min();
         if request.then == Then::Stay {
             stop.policy.then = Then::Stay;
         }
-        self.advance(now, stop, event::Event::StopRequested { budget: request.timeout, then: request.then });
+        let Request { timeout: budget, then, .. } = request;
+        self.advance(now, stop, event::Event::StopRequested { budget, then, again });
     }
 
     /// Whoever has asked for the stop takes it back.

@@ -217,7 +217,7 @@ fn a_stop_is_conducted_and_everybody_is_told() {
     let progress = Event::Ordered(Order::Progress(raw(&"so far")));
     assert_eq!(desk.tell(1, progress), ["answer 1 \"so far\""]);
     assert_eq!(desk.tell(2, terminate(9_998)), ["terminate SIGTERM"]);
-    let further = "tell Stop { budget: Some(After(5s)), then: Stay }";
+    let further = "tell Stop { budget: Some(After(5s)), then: Stay, again: false }";
     let asked = Event::Asked(Some(2), stop(Some(5), Then::Stay));
     assert_eq!(desk.tell(100, asked), ["answer 2 \"so far\"", further], "who joins late hears it all");
     let ended = "tell Ended { exit: Code(0), findings: [] }";
@@ -335,7 +335,10 @@ fn before_the_signal_another_one_gets_what_is_left_of_the_budget() {
     desk.tell(50, Event::Asked(Some(2), stop(Some(4), Then::Stay)));
     assert_eq!(
         desk.tell(100, Event::ConductorLost),
-        ["conduct 10 s after 100 ms, main Some(42)", "tell Stop { budget: Some(After(3.95s)), then: Stay }"]
+        [
+            "conduct 10 s after 100 ms, main Some(42)",
+            "tell Stop { budget: Some(After(3.95s)), then: Stay, again: false }"
+        ]
     );
     desk.tell(200, Event::ConductorLost);
     // That was the third: the monitor does it, by the shorter of the two budgets.
@@ -400,14 +403,19 @@ fn a_restart_is_completed_wherever_the_conductor_is_lost() {
 }
 
 #[test]
-fn a_third_request_kills_also_without_a_conductor() {
+fn only_who_asks_a_third_time_kills_also_without_a_conductor() {
     let mut desk = Desk::with(Restart::No);
     desk.tell(0, Event::Asked(Some(1), stop(Some(-1), Then::Stay)));
     desk.tell(1, Event::Ordered(Order::Terminate { kill_after_ms: None }));
     desk.tell(2, Event::ConductorLost);
     assert_eq!(desk.deadline(), None, "it has all the time");
-    assert_eq!(desk.tell(3, Event::Asked(None, stop(None, Then::Stay))), NOTHING);
-    assert_eq!(desk.tell(4, Event::Asked(None, stop(None, Then::Stay))), ["send SIGKILL None"]);
+    for other in 2..6 {
+        assert_eq!(desk.tell(3, Event::Asked(Some(other), stop(None, Then::Stay))), NOTHING);
+    }
+    // By a signal: for the first time, again, and a third time.
+    assert_eq!(desk.tell(4, Event::Asked(None, stop(None, Then::Stay))), NOTHING);
+    assert_eq!(desk.tell(5, Event::Asked(None, stop(None, Then::Stay))), NOTHING);
+    assert_eq!(desk.tell(6, Event::Asked(None, stop(None, Then::Stay))), ["send SIGKILL None"]);
 }
 
 #[test]
