@@ -366,8 +366,8 @@ fn uninterruptible(process: &Process) -> Finding {
     .hint("Look at the disk or network file system that it waits for.")
 }
 
-/// A process may call itself anything, also something that a terminal obeys.
-fn printable(text: &str) -> String {
+/// A text of somebody else's for a terminal: a process may call itself anything, also something that a terminal obeys.
+pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { safe.extend(c.escape_default()) } else { safe.push(c) }

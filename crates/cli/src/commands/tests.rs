@@ -121,6 +121,12 @@ fn who_was_asked_for_a_container_that_nobody_has_is_said() {
 }
 
 #[test]
+fn what_an_error_quotes_cannot_write_to_the_terminal() {
+    let ran = gracefully("--engine local stop no\u{1b}[2Jpe", local([]));
+    assert_eq!(ran.stderr, "No such container: no\\u{1b}[2Jpe\n");
+}
+
+#[test]
 fn both_forms_of_the_timeout_exclude_each_other_and_the_old_one_is_deprecated_on_stderr() {
     let engine = local([container("web", State::Exited)]);
     let ran = gracefully("stop --time 2 web", engine.clone());

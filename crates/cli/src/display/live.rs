@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use gracefully_core::diagnosis::printable;
 use gracefully_core::event::Progress;
 use gracefully_core::phase::Phase;
 use gracefully_core::policy::Policy;
@@ -26,7 +27,7 @@ impl Line {
     pub(super) fn new(live: Option<&MultiProgress>, name: &str) -> Self {
         Self(live.map(|live| {
             let bar = live.add(ProgressBar::new_spinner());
-            bar.set_prefix(name.to_owned());
+            bar.set_prefix(printable(name));
             bar.set_style(style(None));
             bar.enable_steady_tick(Duration::from_millis(100));
             Shown { bar, signal: String::new(), noticed: String::new(), phase: String::new() }

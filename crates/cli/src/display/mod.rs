@@ -12,6 +12,7 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use gracefully_core::diagnosis::printable;
 use gracefully_core::exit;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
@@ -104,9 +105,10 @@ impl Console {
         }
     }
 
-    /// An error.
+    /// An error. What it quotes, a name or a file's text, may be anything; only the line feeds are ours.
     pub(crate) fn error(&self, text: &str) {
-        self.foreign_stderr(format!("{text}\n").as_bytes());
+        let lines: Vec<_> = text.split('\n').map(printable).collect();
+        self.foreign_stderr(format!("{}\n", lines.join("\n")).as_bytes());
     }
 
     /// A live line for one target, if there are live lines.

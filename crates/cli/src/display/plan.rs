@@ -1,6 +1,6 @@
 //! `--dry-run`: who would get which signal, and when.
 
-use gracefully_core::diagnosis::Finding;
+use gracefully_core::diagnosis::{Finding, printable};
 use gracefully_core::plan::{NewConnections, Plan};
 use gracefully_core::policy::{Then, Timeout};
 use gracefully_core::report::Target;
@@ -31,7 +31,7 @@ pub(crate) fn preview(
     }
     let policy = &plan.policy;
     let who = container.pid.map_or_else(|| "its main process".to_owned(), |pid| format!("pid {pid}"));
-    let command = container.command.join(" ");
+    let command = printable(&container.command.join(" "));
     lines.push(format!(
         "  signal  {} ({}) to {who}: {command}",
         policy.signal.value,
@@ -168,6 +168,14 @@ mod tests {
                 "  note    It is deaf. Handle it.",
             ]
         );
+    }
+
+    #[test]
+    fn a_command_cannot_write_to_the_terminal() {
+        let container =
+            Container { command: vec!["evil\u{1b}[2J".into(), "x\ny".into()], ..container(State::Running) };
+        let lines = preview(&target(), &container, &plan(Request::default()), None, &[]);
+        assert!(lines[1].ends_with(r"pid 4711: evil\u{1b}[2J x\ny"), "{lines:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use gracefully_core::diagnosis::printable;
 use gracefully_engine::{Container, Kind, State};
 use serde_json::{Value, json};
 
@@ -20,7 +21,10 @@ const HEADER: [&str; 8] =
 
 /// The whole table, the header first, without line feeds.
 pub(crate) fn table(containers: &[(Kind, Container)], truncate: Truncate, now: SystemTime) -> Vec<String> {
-    let rows = containers.iter().map(|(kind, container)| cells(*kind, container, truncate, now));
+    let row = |(kind, container): &(Kind, Container)| {
+        cells(*kind, container, truncate, now).map(|cell| printable(&cell))
+    };
+    let rows = containers.iter().map(row);
     let rows: Vec<[String; 8]> = std::iter::once(HEADER.map(str::to_owned)).chain(rows).collect();
     let widths: Vec<usize> = (0..HEADER.len())
         .map(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0))
@@ -198,6 +202,13 @@ mod tests {
         assert_eq!(status(&health("starting"), NOW), "Up 3 seconds (health: starting)");
         let lost = Container { note: Some("monitor lost".into()), ..container(State::Running) };
         assert_eq!(status(&lost, NOW), "Up 3 seconds (monitor lost)");
+    }
+
+    #[test]
+    fn nothing_that_is_listed_can_write_to_the_terminal() {
+        let container = Container { image: "/evil\u{1b}[2J".into(), ..container(State::Exited) };
+        let rows = table(&[(Kind::Local, container)], Truncate::Yes, NOW);
+        assert!(rows[1].contains(r"/evil\u{1b}[2J"), "{rows:?}");
     }
 
     #[test]
