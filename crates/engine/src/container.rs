@@ -27,7 +27,8 @@ pub struct Container {
     pub started: Option<SystemTime>,
     /// When it last ended.
     pub finished: Option<SystemTime>,
-    /// Its last exit code; `None` if it never ended or nobody knows.
+    /// Its last exit code; `None` if it never ended, or if it is a process and nobody knows. Of a container of which nobody
+    /// knows it is 255, as docker's.
     pub exit_code: Option<i64>,
     /// The main process as its host numbers it, while it runs.
     pub pid: Option<u32>,

@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 use gracefully_linux::Errno;
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FallocateFlags, Mode, OFlags, fallocate, ftruncate, mkdirat, openat, renameat, unlinkat,
+};
 use rustix::io::{read as read_some, retry_on_intr, write as write_some};
 
 /// Nobody but the owner.
@@ -35,11 +37,24 @@ pub fn read(dir: impl AsFd, name: &str, limit: usize) -> Result<Vec<u8>, Errno> 
 
 /// Replaces a file atomically: rename(2) shows a reader the old one or the new one.
 pub fn replace(dir: impl AsFd, name: &str, text: &[u8]) -> Result<(), Errno> {
-    let new = format!("{name}.new");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = openat(&dir, new.as_str(), flags, PRIVATE)?;
+    let (file, new) = open_new(&dir, name)?;
+    // Written over what is there: that may be room which was reserved.
     write(&file, text)?;
+    ftruncate(&file, text.len() as u64)?;
     renameat(&dir, new.as_str(), &dir, name)
+}
+
+/// Keeps room for the next [`replace`] of this file, so that it succeeds also when the disk is full by then.
+pub fn reserve(dir: impl AsFd, name: &str, len: usize) -> Result<(), Errno> {
+    let (file, _) = open_new(dir, name)?;
+    fallocate(&file, FallocateFlags::empty(), 0, len as u64)
+}
+
+/// The file that is to take the place of `name`, and its own name.
+fn open_new(dir: impl AsFd, name: &str) -> Result<(OwnedFd, String), Errno> {
+    let new = format!("{name}.new");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+    Ok((openat(dir, new.as_str(), flags, PRIVATE)?, new))
 }
 
 /// Writes all of it.
@@ -110,6 +125,16 @@ mod tests {
         assert!(read(&dir, "a", 10).unwrap().len() > 10, "whoever reads sees that it is longer");
         assert_eq!(names(&dir).unwrap(), ["a"]);
         assert_eq!(read(&dir, "b", 10), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn what_was_reserved_does_not_show() {
+        let dir = Scratch::new();
+        replace(&dir, "a", b"one").unwrap();
+        reserve(&dir, "a", 10_000).unwrap();
+        assert_eq!(read(&dir, "a", 1 << 20).unwrap(), b"one");
+        replace(&dir, "a", b"two").unwrap();
+        assert_eq!(read(&dir, "a", 1 << 20).unwrap(), b"two");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::cgroup;
 use crate::children::{self, Child, arguments, kill_all_but};
 use crate::clients::Clients;
 use crate::failure::Failure;
-use crate::files::write;
+use crate::files::{self, write};
 use crate::home::Home;
 use crate::inherit::{Inherited, null};
 use crate::log::{LogStream, LogWriter};
@@ -43,6 +43,9 @@ const BUFFER: usize = 16 * 1024;
 
 /// How often we look whether a reader has made room in the log.
 const ROOM_AGAIN: Duration = Duration::from_millis(10);
+
+/// How much longer a record may be that tells how it ended.
+const GROWS: usize = 512;
 
 /// How long a client may take to read its last answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -433,7 +436,11 @@ impl Watch {
     fn save(&mut self) -> Result<(), Failure> {
         let record = self.supervisor.record();
         record.lost_output = self.log.lost();
-        self.home.replace(crate::record::FILE, &record.to_json())
+        let text = record.to_json();
+        self.home.replace(crate::record::FILE, &text)?;
+        // How it ends must be written down also if its own output has filled the disk by then.
+        let _ = files::reserve(&self.home, crate::record::FILE, text.len() + GROWS);
+        Ok(())
     }
 
     fn terminate(&self, signal: Signal) {

@@ -22,6 +22,7 @@ behaviours! {
     92 socket_without_permission [local];
     92 disk_full_while_logging [local];
     92 disk_full_before_starting [local];
+    92 disk_full_at_the_end [local];
     92 torn_state_breaks_nothing_else [local];
     92 state_is_private [local];
     92 long_state_directory [local];
@@ -183,6 +184,18 @@ fn disk_full_before_starting(world: &World) {
     let outcome = run(&mut world.run_detached(&new_name(), &[], "ignore"));
     outcome.is(125, "").says("o space left");
     assert_eq!(world.processes(), []);
+}
+
+/// The room for the record of the end is kept from the beginning.
+fn disk_full_at_the_end(world: &World) {
+    let disk = world.small_disk("512k");
+    let target = world.start("slow 0 7");
+    fs::write(disk.join("filler"), vec![0; 1 << 20]).expect_err("the disk is full");
+    world.run(&["stop", &target.name]).is(0, &target.line());
+    world.run(&["wait", &target.name]).is(0, "7\n");
+    assert_eq!(world.exit_code(&target), 7);
+    let listed = world.run(&["ps", "-a"]);
+    assert!(listed.stdout().contains("Exited (7)") && !listed.stdout().contains("monitor"), "{listed:#?}");
 }
 
 fn torn_state_breaks_nothing_else(world: &World) {

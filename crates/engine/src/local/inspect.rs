@@ -1,6 +1,5 @@
 //! `inspect`, in the shape of docker's.
 
-use gracefully_core::event::ExitStatus;
 use gracefully_core::policy::Timeout;
 use gracefully_core::signal::Signal;
 use gracefully_core::time::Timestamp;
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::container::State;
 
+use super::exit_code;
 use super::home::Home;
 use super::record::state;
 
@@ -43,7 +43,7 @@ pub(super) fn inspect(home: &Home, record: &Record, note: Option<&str>) -> Value
             "OOMKilled": false,
             "Dead": is(State::Dead),
             "Pid": record.main().map_or(0, |main| main.pid),
-            "ExitCode": record.exit.and_then(ExitStatus::code).unwrap_or(0),
+            "ExitCode": record.exit.map_or(0, exit_code),
             "Error": record.error.as_deref().or(note).unwrap_or_default(),
             "StartedAt": moment(record.started),
             "FinishedAt": moment(record.finished),

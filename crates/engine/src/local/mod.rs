@@ -285,8 +285,9 @@ impl Engine for Local {
                     return Ok(main.exit_status().map_or(UNKNOWN, exit_code));
                 }
                 None => {
-                    let record = home.record()?;
-                    return Ok(record.exit.map_or(0, exit_code));
+                    // What is written down may lack the end, if the disk was full.
+                    let seen = settle::settle(&self.root, &home)?;
+                    return Ok(seen.record.exit.map_or(0, exit_code));
                 }
             }
         }
@@ -345,6 +346,7 @@ async fn pass(end: Instant, who: &str) -> Result<()> {
     Ok(())
 }
 
+/// As docker shows it; an end of which nobody knows is no success.
 fn exit_code(status: ExitStatus) -> i64 {
     status.code().map_or(UNKNOWN, i64::from)
 }

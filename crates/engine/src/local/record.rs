@@ -2,11 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gracefully_core::event::ExitStatus;
 use gracefully_core::time::Timestamp;
 use gracefully_monitor::record::{Record, Status};
 
 use crate::container::{Container, Network, State};
+
+use super::exit_code;
 
 /// As all engines show containers.
 pub(super) fn to_container(record: &Record, note: Option<String>) -> Container {
@@ -20,7 +21,7 @@ pub(super) fn to_container(record: &Record, note: Option<String>) -> Container {
         created: Some(system_time(record.created)),
         started: record.started.map(system_time),
         finished: record.finished.map(system_time),
-        exit_code: record.exit.and_then(ExitStatus::code).map(i64::from),
+        exit_code: record.exit.map(exit_code),
         pid: record.main().map(|main| main.pid),
         ports: String::new(),
         network: Network::default(),
@@ -48,6 +49,7 @@ pub(super) fn system_time(time: Timestamp) -> SystemTime {
 pub(super) mod tests {
     use super::*;
     use crate::now;
+    use gracefully_core::event::ExitStatus;
     use gracefully_core::signal::Signal;
     use gracefully_monitor::record::{Main, Restart, RunSpec};
     use std::time::Duration;
@@ -65,6 +67,15 @@ pub(super) mod tests {
         record.started = Some(record.created);
         record.exit = Some(ExitStatus::Signal(Signal::KILL));
         record
+    }
+
+    #[test]
+    fn an_end_of_which_nobody_knows_is_no_success() {
+        let mut record = record("a1");
+        record.exit = Some(ExitStatus::Unknown);
+        assert_eq!(to_container(&record, None).exit_code, Some(255));
+        record.exit = None;
+        assert_eq!(to_container(&record, None).exit_code, None, "it never ended");
     }
 
     #[test]

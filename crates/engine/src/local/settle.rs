@@ -80,7 +80,7 @@ pub(super) fn settle(root: &StateRoot, home: &Home) -> Result<Seen> {
     // A full disk must keep nobody from removing what fills it: whoever looks next finds the same out again.
     let note = home.save(&record).map_or_else(
         |error| format!("its end could not be written down: {error}"),
-        |()| "ended while its monitor was dead".to_owned(),
+        |()| "its monitor did not write down its end".to_owned(),
     );
     Ok(nobody(record, Some(&note)))
 }
