@@ -145,6 +145,21 @@ pub enum Reason {
     NotKillable,
 }
 
+impl Reason {
+    /// It runs again, but was not ready within the time that it had for that.
+    pub fn not_ready() -> Self {
+        Self::NotStarted(String::from(NOT_READY))
+    }
+
+    /// Is it this reason?
+    pub fn is_not_ready(&self) -> bool {
+        matches!(self, Self::NotStarted(why) if why == NOT_READY)
+    }
+}
+
+/// In the report it is a way of not having come up.
+const NOT_READY: &str = "not ready in time";
+
 /// How a [`Sequence`](crate::sequence::Sequence) ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conclusion {

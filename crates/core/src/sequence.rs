@@ -556,7 +556,7 @@ impl Sequence {
                 self.finish(at);
             }
             State::Starting { .. } => {
-                self.failure = Some(Reason::NotStarted("not ready in time".to_string()));
+                self.failure = Some(Reason::not_ready());
                 self.finish(at);
             }
             State::Running | State::Done => {}

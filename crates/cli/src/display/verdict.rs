@@ -34,6 +34,7 @@ pub(crate) fn verdict(name: &str, report: &Report) -> Vec<String> {
 pub(crate) fn why_failed(report: &Report) -> String {
     match &report.reason {
         Reason::EngineLost(why) => why.clone(),
+        reason if reason.is_not_ready() => "restarted, but not ready in time".into(),
         Reason::NotStarted(why) => format!("stopped, but not started again: {why}"),
         Reason::NotKillable => "still alive after SIGKILL".into(),
         Reason::Aborted => "aborted before the stop signal was sent; it goes on".into(),
@@ -227,6 +228,7 @@ mod tests {
         for (reason, expected) in [
             (Reason::NotKillable, "failed: still alive after SIGKILL"),
             (Reason::NotStarted("no".into()), "failed: stopped, but not started again: no"),
+            (Reason::not_ready(), "failed: restarted, but not ready in time"),
             (Reason::EngineLost("gone".into()), "failed: gone"),
             (Reason::Aborted, "failed: aborted before the stop signal was sent; it goes on"),
             (Reason::Crashed, "failed: ended by itself: exit status unknown"),

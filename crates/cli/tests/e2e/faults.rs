@@ -27,6 +27,7 @@ behaviours! {
     92 state_is_private [local];
     92 long_state_directory [local];
     92 monitor_killed [local];
+    92 monitor_killed_before_a_restart [local];
     92 killed_from_outside [local];
     92 line_of_one_megabyte [docker podman local];
     92 binary_log [local];
@@ -270,6 +271,17 @@ fn monitor_killed(world: &World) {
     // Whoever inherited it may not have reaped it yet.
     assert!(matches!(state_of(main), None | Some('Z' | 'X')), "{main} is alive");
     assert!(!world.exists(&target));
+}
+
+fn monitor_killed_before_a_restart(world: &World) {
+    let target = world.start("slow 0 0");
+    kill(world.monitor(&target));
+    world
+        .run(&["restart", &target.name])
+        .is(0, &target.line())
+        .took_less_than(NOT_TEN)
+        .says("graceful: restarted");
+    assert_eq!(world.status(&target), "running");
 }
 
 fn killed_from_outside(world: &World) {

@@ -11,9 +11,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, Result};
-use crate::{Instance, Terminate};
+use crate::{Instance, Running, Terminate};
 
 use super::Local;
+use super::settle::settle;
 
 /// A container without a monitor.
 #[derive(Debug)]
@@ -56,6 +57,12 @@ impl Instance for Orphan {
 
     async fn start(&self) -> Result<()> {
         self.engine.start_id(&self.id).await
+    }
+
+    /// What was started has a monitor again, and another PID than the process that we hold.
+    async fn running(&self) -> Result<Option<Running>> {
+        let record = settle(&self.engine.root, &self.engine.root.home(&self.id))?.record;
+        Ok(record.main().map(|main| Running { main: Some(main.pid), ..Running::default() }))
     }
 }
 
