@@ -2,7 +2,9 @@
 
 use alloc::format;
 
+use gracefully_linux::Errno;
 use rustix::fd::AsFd;
+use rustix::fs::renameat;
 
 use crate::cgroup;
 use crate::failure::{Failure, Result};
@@ -20,5 +22,20 @@ pub fn remove(root: impl AsFd, id: &str) -> Result<()> {
     let alone = Alone::wait(&root).map_err(Failure::of("lock", "names"))?;
     alone.release(id).map_err(Failure::of("release", "names"))?;
     let home = format!("containers/{id}");
-    files::remove_all(&root, &home).map_err(Failure::of("remove", home))
+    remove_files(root, &home, &format!("containers/.{id}")).map_err(Failure::of("remove", home))
+}
+
+/// Under another name first, where nobody finds it who has just looked the container up: to open its lock makes that file
+/// anew, and then the directory is not empty in the end. What has such a name is swept away if we are killed.
+fn remove_files(root: impl AsFd, home: &str, hidden: &str) -> Result<(), Errno> {
+    files::remove_all(&root, hidden)?;
+    match renameat(&root, home, &root, hidden) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    // Whoever was on their way into the directory at that moment comes once.
+    match files::remove_all(&root, hidden) {
+        Err(Errno::NOTEMPTY) => files::remove_all(&root, hidden),
+        removed => removed,
+    }
 }

@@ -14,6 +14,7 @@ behaviours! {
     59 auto_remove_is_not_lost_to_another_signal [docker podman];
     59 auto_remove_after_a_kill [docker local reference podman("Podman 4.3 may remove a container in the middle of its restart")];
     60 client_that_dies_changes_nothing [docker podman local reference];
+    33 rm_force_wins_over_a_restart [local];
     33 stop_and_restart_at_once_end_up_running [docker reference];
     33 restart_that_a_stop_overrules_fails [local];
     61 restart_policy_works_afterwards [docker podman local reference];
@@ -138,6 +139,22 @@ fn at_once(world: &World, verbs: [&str; 2]) -> (Target, [Outcome; 2]) {
 }
 
 /// The restart goes on whatever else is asked of docker.
+/// Whoever removes it by force wants it to be gone, whatever others want.
+fn rm_force_wins_over_a_restart(world: &World) {
+    for _ in 0..5 {
+        let target = world.start("slow 0 0");
+        let restarts = [(); 3].map(|()| world.spawn(&["restart", &target.name]));
+        world.run(&["rm", "-f", &target.name]).is(0, &target.line());
+        for restart in restarts {
+            let outcome = restart.ended();
+            assert!(!outcome.stderr.contains("panicked"), "{outcome:#?}");
+        }
+        world.run(&["ps", "-aq"]).is(0, "");
+        let left = std::fs::read_dir(world.state_directory().join("containers")).expect("the state").count();
+        assert_eq!((left, world.processes()), (0, vec![]));
+    }
+}
+
 fn stop_and_restart_at_once_end_up_running(world: &World) {
     for verbs in [["stop", "restart"], ["restart", "stop"]] {
         let (target, outcomes) = at_once(world, verbs);
