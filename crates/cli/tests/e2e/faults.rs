@@ -275,7 +275,9 @@ fn monitor_killed(world: &World) {
 
 fn monitor_killed_before_a_restart(world: &World) {
     let target = world.start("slow 0 0");
-    kill(world.monitor(&target));
+    let monitor = world.monitor(&target);
+    kill(monitor);
+    eventually("it is gone", || matches!(state_of(monitor), None | Some('Z' | 'X')).then_some(()));
     world
         .run(&["restart", &target.name])
         .is(0, &target.line())
