@@ -129,6 +129,11 @@ pub trait Instance: Debug + Send + Sync {
     /// Does the engine send SIGKILL by itself when the stop timeout has passed?
     fn kills_by_itself(&self) -> bool;
 
+    /// Fails as the stop would, as far as that is certain before anything is begun.
+    fn check(&self, _policy: &Policy) -> Result<()> {
+        Ok(())
+    }
+
     /// Sends the stop signal, and tells an engine that kills by itself when to do so. Returns when the order has
     /// been carried out: for an engine with a stop of its own when that has returned, else when the signal is sent.
     async fn terminate(&self, order: &Terminate) -> Result<()>;

@@ -110,7 +110,7 @@ impl Engine for Processes {
         let exited = stat.state == Doing::Zombie;
         Ok(Container {
             id: pid.to_string(),
-            name: pid.to_string(),
+            name: target(name),
             image,
             command,
             state: if exited { State::Exited } else { State::Running },
@@ -235,7 +235,16 @@ async fn exited(pidfd: &PidFd) -> Result<ExitStatus> {
 
 /// Sends a signal; it is no error if the process has ended meanwhile.
 fn send(pidfd: &PidFd, signal: Signal) -> Result<()> {
-    match pidfd.send(signal) {
+    sent(pidfd, signal, pidfd.send(signal))
+}
+
+/// Fails as [`send`] would.
+fn may_send(pidfd: &PidFd, signal: Signal) -> Result<()> {
+    sent(pidfd, signal, pidfd.may_send())
+}
+
+fn sent(pidfd: &PidFd, signal: Signal, sent: Result<(), Errno>) -> Result<()> {
+    match sent {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(Errno::PERM) => Err(refusal::not_permitted(pidfd.pid(), signal)),
         Err(errno) => Err(Error::System {

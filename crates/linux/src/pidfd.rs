@@ -27,7 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::CWD;
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal, test_kill_process};
 
 use crate::process::{StartTime, read_stat};
 use crate::procfs::{ProcessDir, SMALL, number, read_file, value};
@@ -84,6 +84,15 @@ impl PidFd {
     /// without effect.
     pub fn send(&self, signal: Signal) -> Result<(), Errno> {
         pidfd_send_signal(&self.fd, sys::signal(signal))
+    }
+
+    /// Fails as [`send`](Self::send) would, without sending anything. What the kernel allows for one signal it allows for
+    /// all, but for SIGCONT within a session (kill(2)).
+    pub fn may_send(&self) -> Result<(), Errno> {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Err(Errno::SRCH) };
+        let may = test_kill_process(pid);
+        // As long as it has not ended, the number is its own.
+        if self.has_exited() { Err(Errno::SRCH) } else { may }
     }
 
     /// Has it ended? It may still be a zombie.

@@ -296,6 +296,7 @@ async fn end(
         }
         Conductor::Caller(instance) => {
             let (target, plan) = (target(found), plan(going.request, found));
+            instance.check(&plan.policy)?;
             let stop = drive::Stop { target, plan, requested: Requested::now() };
             Ok(drive::walk(&*instance, stop, &mut orders, &mut onlooker).await)
         }
@@ -341,6 +342,9 @@ async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> a
         let found = settings.engines.find(name).await.map_err(|why| why.to_string())?;
         let plan = plan(request, &found);
         let conductor = conductor(&found).await.map_err(|error| found.in_words(&error))?;
+        if let Some(Conductor::Caller(instance)) = &conductor {
+            instance.check(&plan.policy).map_err(|error| found.in_words(&error))?;
+        }
         let pid = conductor.and_then(|conductor| main_pid(&conductor, &found));
         let family = pid.and_then(family::family);
         let findings =

@@ -35,6 +35,7 @@ behaviours! {
     92 program_that_stops_itself [process];
     92 process_that_is_gone [process];
     92 process_that_makes_no_sense [process];
+    92 process_that_is_refused [process];
     92 uninterruptible_sleep [local process];
     92 sleep_that_not_even_sigkill_ends [local process];
 }
@@ -348,6 +349,28 @@ fn process_that_makes_no_sense(world: &World) {
         outcome.is(1, "");
         assert!(!outcome.stderr.contains("panicked"), "{outcome:#?}");
     }
+}
+
+/// What is refused is refused at once, and by the dry run as well.
+fn process_that_is_refused(world: &World) {
+    for verb in ["stop", "restart"] {
+        let refused = ["pid:1".to_string(), format!("pid:{}", std::process::id())];
+        for name in refused {
+            let real = world.run(&[verb, &name]);
+            real.is(1, "").says("cannot signal pid:");
+            assert_eq!(real.stderr, world.run(&[verb, "--dry-run", &name]).stderr);
+        }
+    }
+    let target = world.start("slow 0 0");
+    let real = world.run(&["restart", &target.name]);
+    real.is(1, "").took_less_than(SECOND);
+    assert_eq!(real.stderr.matches("cannot be started again").count(), 1, "{real:#?}");
+    let dry = world.run(&["restart", "--dry-run", &target.name]);
+    dry.is(1, "");
+    assert_eq!(real.stderr, dry.stderr);
+    assert_eq!(world.log(&target).matches("got").count(), 0);
+    let plan = world.run(&["stop", "--dry-run", &target.name]);
+    assert!(plan.stdout().starts_with(&format!("{}  process", target.name)), "{plan:#?}");
 }
 
 /// The parent of a vfork(2) waits in state D until its child execs or ends. SIGKILL does act on it (the kernel calls

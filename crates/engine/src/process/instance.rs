@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gracefully_core::diagnosis::State;
 use gracefully_core::event::ExitStatus;
-use gracefully_core::policy::Then;
+use gracefully_core::policy::{Policy, Then};
 use gracefully_core::signal::Signal;
 use gracefully_linux::{PidFd, process};
 
@@ -40,12 +40,16 @@ impl Instance for Held {
         false
     }
 
-    async fn terminate(&self, order: &Terminate) -> Result<()> {
-        match order.then {
-            // Refused before the signal, not after the program is gone.
-            Then::Start => return Err(self.cannot_start()),
-            Then::Stay => {}
+    /// Refused before the drain, not after the program is gone.
+    fn check(&self, policy: &Policy) -> Result<()> {
+        match policy.then {
+            Then::Start => Err(self.cannot_start()),
+            Then::Stay => super::may_send(&self.0, policy.signal.value),
         }
+    }
+
+    async fn terminate(&self, order: &Terminate) -> Result<()> {
+        self.check(&order.policy)?;
         let signal = order.policy.signal.value;
         super::send(&self.0, signal)?;
         if signal != Signal::STOP && self.is_stopped() {

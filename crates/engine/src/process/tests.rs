@@ -117,7 +117,7 @@ async fn a_process_looks_like_a_container() {
     let pid = sleep.0.id();
     eventually("it is executed", || process::read(pid).is_some_and(|p| !p.command.is_empty())).await;
     let found = find(&engine, pid).await;
-    assert_eq!((found.id, found.name), (pid.to_string(), pid.to_string()));
+    assert_eq!((found.id, found.name), (pid.to_string(), format!("pid:{pid}")));
     assert!(found.image.ends_with("/sleep"), "{}", found.image);
     assert_eq!(found.command, ["sleep", "100"]);
     assert_eq!((found.state, found.pid, found.exit_code), (State::Running, Some(pid), None));
@@ -318,12 +318,15 @@ async fn what_a_process_cannot_do_is_said_before_anything_happens() {
     let mut sleep = Ours::sleep();
     let found = find(&engine, sleep.0.id()).await;
     let instance = instance(&engine, sleep.0.id()).await;
-    let restart = Terminate { then: Then::Start, ..stop() };
+    let request = Request { then: Then::Start, ..Request::default() };
+    let policy = Policy::resolve(&request, &Settings::default());
+    let restart = Terminate { policy, then: Then::Start, ..stop() };
     for error in [
         engine.start(&found).await.unwrap_err(),
         engine.remove(&found, Removal::default()).await.unwrap_err(),
         engine.logs(&found, &LogOptions::default()).await.map(drop).unwrap_err(),
         instance.start().await.unwrap_err(),
+        instance.check(&policy).unwrap_err(),
         instance.terminate(&restart).await.unwrap_err(),
     ] {
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
@@ -337,7 +340,11 @@ async fn what_a_process_cannot_do_is_said_before_anything_happens() {
 async fn as_nobody() {
     let pid: u32 = std::env::var("TARGET").unwrap().parse().unwrap();
     let instance = instance(&Processes::new(), pid).await;
-    for error in [instance.terminate(&stop()).await.unwrap_err(), instance.kill().await.unwrap_err()] {
+    for error in [
+        instance.check(&stop().policy).unwrap_err(),
+        instance.terminate(&stop()).await.unwrap_err(),
+        instance.kill().await.unwrap_err(),
+    ] {
         assert!(matches!(error, Error::Refused { .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains(&format!("to pid {pid} (sleep), which runs as user 0")), "{text}");
