@@ -133,6 +133,15 @@ impl Process {
                 && self.command.get(1).is_some_and(|applet| applet == "sh" || applet == "ash"))
     }
 
+    /// Does this shell run a script from a file? Then its child of this moment is a step of the script, and not the program.
+    fn runs_a_script(&self) -> bool {
+        let shell_words = if self.program() == "busybox" { 2 } else { 1 };
+        let mut words = self.command.iter().skip(shell_words);
+        let options = words.by_ref().take_while(|word| word.starts_with('-') && *word != "--");
+        !options.into_iter().any(|option| !option.starts_with("--") && option.contains('c'))
+            && self.command.iter().skip(shell_words).any(|word| !word.starts_with('-'))
+    }
+
     /// npm and its kin start the program as a child and pass the stop signal on late, or not at all.
     fn is_wrapper(&self) -> bool {
         const WRAPPERS: [&str; 14] = [
@@ -254,7 +263,10 @@ pub fn after(signal: Signal, budget: Timeout, family: &Family) -> Vec<Finding> {
 /// True only for PID 1 of a namespace that neither handles nor awaits nor ignores the signal (a program that
 /// ignores it may still poll for it), and that had time to install a handler.
 pub fn reaches_nobody(signal: Signal, main: &Process) -> bool {
-    main.is_namespace_init() && main.age >= START_UP_ALLOWANCE && main.reaction(signal) == Reaction::Default
+    main.is_namespace_init()
+        && main.age >= START_UP_ALLOWANCE
+        && !cannot_be_caught(signal)
+        && main.reaction(signal) == Reaction::Default
 }
 
 /// In how much time [`reaches_nobody`] could be said of a program that has only just started, if it does nothing about it.
@@ -266,12 +278,21 @@ pub fn may_reach_nobody_in(signal: Signal, main: &Process) -> Option<Duration> {
 
 /// Does the main process neither handle nor await the stop signal, as far as can be seen?
 fn is_deaf(signal: Signal, main: &Process) -> bool {
+    if cannot_be_caught(signal) {
+        return false;
+    }
     match main.reaction(signal) {
         Reaction::Handles | Reaction::Awaits => false,
         Reaction::Ignores | Reaction::Default => true,
         // Shells and wrappers have handlers or nothing; an init such as tini awaits.
         Reaction::Unknown => main.is_shell() || main.is_wrapper(),
     }
+}
+
+/// SIGKILL and SIGSTOP act on everybody, also on the first process of a namespace, if they come from outside
+/// (`pid_namespaces(7)`).
+fn cannot_be_caught(signal: Signal) -> bool {
+    signal == Signal::KILL || signal == Signal::STOP
 }
 
 /// The main process neither handles nor awaits the stop signal: say what that means.
@@ -286,8 +307,9 @@ fn deaf(signal: Signal, family: &Family) -> Finding {
 
     match program {
         _ if main.reaction(signal) == Reaction::Ignores => {
+            let option = if init { "--stop-signal" } else { "--signal" };
             Finding::new(Code::SignalIgnored, format!("{main_is} \"{line}\" and ignores {signal}."))
-                .hint("Handle the signal, or name one that the program handles with --stop-signal.")
+                .hint(format!("Handle the signal, or name one that the program handles with {option}."))
         }
         Some(program) if main.is_shell() => Finding::new(
             Code::ShellIsMain,
@@ -296,7 +318,11 @@ fn deaf(signal: Signal, family: &Family) -> Finding {
                 program.who()
             ),
         )
-        .hint(format!("Use CMD {}, or put gracefully-init in front.", exec_form(&program.command))),
+        .hint(if main.runs_a_script() {
+            "Let the script trap the signal, or start the program with exec.".to_string()
+        } else {
+            format!("Use CMD {}, or put gracefully-init in front.", exec_form(&program.command))
+        }),
         Some(program) if main.is_wrapper() => Finding::new(
             Code::WrapperIsMain,
             format!("{main_is} \"{line}\", which does not pass {signal} on to {}.", program.who()),
@@ -359,7 +385,7 @@ fn uninterruptible(process: &Process) -> Finding {
     Finding::new(
         Code::Uninterruptible,
         format!(
-            "{} is in uninterruptible sleep (state D){place}; not even SIGKILL acts until that returns.",
+            "{} is in uninterruptible sleep (state D){place}; signals wait until that returns, and often even SIGKILL.",
             process.who()
         ),
     )
@@ -434,6 +460,42 @@ mod tests {
         ];
         assert_eq!(texts(&before(TERM, &all)), expected);
         assert_eq!(texts(&after(TERM, Timeout::DEFAULT, &all)), expected);
+    }
+
+    #[test]
+    fn the_child_of_a_script_is_not_the_program() {
+        let hint = |command: &[&str]| {
+            let all = family(process(1, command), vec![process(7, &["sleep", "1"])]);
+            before(TERM, &all)[0].hint.clone().unwrap()
+        };
+        for script in
+            [&["sh", "loop.sh"][..], &["bash", "-eu", "/loop.sh", "-c"], &["busybox", "sh", "loop.sh"]]
+        {
+            assert_eq!(hint(script), "Let the script trap the signal, or start the program with exec.");
+        }
+        for line in [&["sh", "-c", "sleep 1; true"][..], &["bash", "-ec", "x"], &["busybox", "sh", "-c", "x"]]
+        {
+            assert!(hint(line).starts_with(r#"Use CMD ["sleep","1"]"#), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_deaf_to_what_cannot_be_caught() {
+        let all = family(process(1, &["sh", "-c", "app"]), vec![process(7, &["app"])]);
+        for signal in [Signal::KILL, Signal::STOP] {
+            assert_eq!(before(signal, &all), []);
+            assert!(!reaches_nobody(signal, &all.main));
+        }
+    }
+
+    #[test]
+    fn who_ignores_the_signal_is_told_by_which_option_to_choose_another() {
+        let ignoring = |main: Process| family(Process { ignored: TERM.mask(), ..main }, vec![]);
+        let inner = process(77, &["app"]);
+        for (main, option) in [(process(1, &["app"]), "with --stop-signal."), (inner, "with --signal.")] {
+            let findings = before(TERM, &ignoring(main));
+            assert!(findings[0].hint.as_deref().unwrap().ends_with(option), "{findings:?}");
+        }
     }
 
     #[test]
