@@ -195,7 +195,7 @@ pub(crate) fn parse(program: Program, line: Vec<OsString>) -> Result<Parsed, Ref
     if read.version {
         return Ok(Parsed::Say(version()));
     }
-    descend(&mut place, &mut words, &mut read)?;
+    descend(&root, &mut place, &mut words, &mut read)?;
     let in_order = if place.is("run") { Positionals::EndFlags } else { Positionals::Anywhere };
     read.flags(&root, &place, &mut words, in_order)?;
     let names = words.rest();
@@ -229,9 +229,18 @@ fn utf8((index, word): (usize, OsString)) -> Result<String, Refusal> {
 }
 
 /// Follows the words to the command that they name. `container stop` is `stop`, `help stop` is `stop --help`.
-fn descend(place: &mut Place<'_>, words: &mut Words, read: &mut Reading) -> Result<(), Refusal> {
+fn descend<'a>(
+    root: &'a Command,
+    place: &mut Place<'a>,
+    words: &mut Words,
+    read: &mut Reading,
+) -> Result<(), Refusal> {
     let mut first = true;
     while place.command.has_subcommands() {
+        if !first {
+            // `plugin --help` is no command of plugin's.
+            read.flags(root, place, words, Positionals::EndFlags)?;
+        }
         let Some(word) = words.next() else { return Ok(()) };
         if first && word == "help" {
             read.help = true;
@@ -341,7 +350,9 @@ fn refusal(error: &clap::Error, place: &Place<'_>) -> Refusal {
             std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
         }
         ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
-            Some(ContextValue::Strings(valid)) => format!("must be one of {}", valid.join(", ")),
+            Some(ContextValue::Strings(valid)) => {
+                format!("must be one of {}", valid.join(", "))
+            }
             _ => "must not be empty".into(),
         },
         // Unknown flags and the number of names were looked at before.

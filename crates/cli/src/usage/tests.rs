@@ -279,6 +279,8 @@ fn row_13_help_is_for_stdout() {
         assert!(help.contains("Stop and start:\n  stop "), "{text}: {help}");
     }
     assert!(help("plugin").contains("install"));
+    assert!(help("plugin --help").contains("install"));
+    assert!(help("plugin -h").contains("install"));
     assert_eq!(help("--version"), version());
 }
 
