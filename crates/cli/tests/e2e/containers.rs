@@ -15,6 +15,7 @@ behaviours! {
     64 wait_for_nobody [docker podman local reference];
     65 run_passes_streams_and_exit_code [local];
     65 run_passes_the_signal_that_ended_it [local];
+    65 run_passes_variables_that_are_not_text [local];
     65 run_passes_every_line [local];
     65 run_says_what_could_not_be_written [local];
     65 run_says_what_cannot_be_started [local];
@@ -93,6 +94,14 @@ fn run_says_what_could_not_be_written(world: &World) {
     let outcome = foreground(world, &[], &["seq", "1000000"]);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(outcome.stderr.ends_with("GRACEFULLY_STATE_DIR chooses another place.\n"), "{}", outcome.stderr);
+}
+
+fn run_passes_variables_that_are_not_text(world: &World) {
+    use std::os::unix::ffi::OsStrExt as _;
+    let bad = std::ffi::OsStr::from_bytes(b"a\xffb");
+    let show = ["run", "--rm", "-e", "NAMED", "--", "printenv", "INHERITED", "NAMED"];
+    let mut command = world.command(&show);
+    run(command.env("INHERITED", bad).env("NAMED", bad)).is(0, "a\u{fffd}b\na\u{fffd}b\n");
 }
 
 fn run_passes_the_signal_that_ended_it(world: &World) {

@@ -174,11 +174,11 @@ fn text(path: PathBuf) -> Result<String> {
     })
 }
 
-/// As `K=V`, every name once. Variables that are not UTF-8 are left out: OCI knows only text.
+/// As `K=V`, every name once. OCI knows only text: what is not UTF-8 becomes U+FFFD, as it does with docker.
 fn environment(spec: &RunSpec) -> Vec<String> {
     let inherited: Vec<(String, String)> = match &spec.rootfs {
         None => std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .filter(|(name, _)| !name.starts_with("LISTEN_"))
             .collect(),
         Some(_) => vec![

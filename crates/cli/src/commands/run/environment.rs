@@ -14,9 +14,14 @@ pub(super) fn resolve(files: &[PathBuf], flags: Vec<Variable>) -> anyhow::Result
     variables.extend(flags);
     Ok(variables
         .into_iter()
-        .filter_map(|v| Some((v.value.or_else(|| std::env::var(&v.name).ok())?, v.name)))
+        .filter_map(|v| Some((v.value.or_else(|| ours(&v.name))?, v.name)))
         .map(|(value, name)| (name, value))
         .collect())
+}
+
+/// What is not UTF-8 comes as docker passes it on: with U+FFFD in its place.
+fn ours(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<Variable>> {
@@ -41,6 +46,9 @@ fn parse(text: &str) -> Result<Vec<Variable>, String> {
             if variable.name.contains(char::is_whitespace) {
                 return Err(format!("variable '{}' contains whitespaces", variable.name));
             }
+            if line.contains('\0') {
+                return Err(format!("variable '{}' contains a zero byte", variable.name.replace('\0', "")));
+            }
             Ok(variable)
         })
         .collect()
@@ -56,6 +64,7 @@ mod tests {
         let pairs: Vec<_> = variables.iter().map(|v| (v.name.as_str(), v.value.as_deref())).collect();
         assert_eq!(pairs, [("A", Some("1")), ("B", Some("x # y")), ("C", Some("\"q\"")), ("D", None)]);
         assert_eq!(parse("=c"), Err("no variable name on line '=c'".into()));
+        assert_eq!(parse("A=b\0c"), Err("variable 'A' contains a zero byte".into()));
         assert_eq!(parse("A B=c"), Err("variable 'A B' contains whitespaces".into()));
     }
 
