@@ -58,9 +58,11 @@ pub(crate) fn timeout(text: &str) -> Result<Timeout, String> {
 
 /// A time: seconds or a Go duration.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
-    match timeout(text)? {
-        Timeout::After(time) => Ok(time),
-        Timeout::Never => Err("a time is not negative".into()),
+    match timeout(text) {
+        Ok(Timeout::After(time)) => Ok(time),
+        Ok(Timeout::Never) => Err("a time is not negative".into()),
+        // This option is not docker's, and need not speak as Go.
+        Err(_) => Err("not a time such as 10, 1m30s or 500ms".into()),
     }
 }
 
@@ -84,7 +86,7 @@ pub(crate) fn new_connections(text: &str) -> Result<NewConnections, String> {
 
 /// How many at once.
 pub(crate) fn at_once(text: &str) -> Result<NonZeroUsize, String> {
-    let number = integer(text)?;
+    let number = integer(text).map_err(|_| "not a whole number")?;
     let number = usize::try_from(number).ok().and_then(NonZeroUsize::new);
     number.ok_or_else(|| "at least one".into())
 }
@@ -314,6 +316,13 @@ mod tests {
             assert!(timeout(text).is_err(), "{text}");
         }
         assert_eq!(timeout("1.5"), Err(r#"strconv.ParseInt: parsing "1.5": invalid syntax"#.into()));
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_told_in_plain_words() {
+        assert_eq!(within("1.2"), Err("not a time such as 10, 1m30s or 500ms".into()));
+        assert_eq!(within("-1"), Err("a time is not negative".into()));
+        assert_eq!(within("1.2s"), Ok(Within::AtMost(Duration::from_millis(1200))));
     }
 
     #[test]

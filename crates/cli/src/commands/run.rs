@@ -103,6 +103,9 @@ fn spec(settings: &Settings, args: Run) -> anyhow::Result<RunSpec> {
     })
 }
 
+/// A name is the name of a file.
+const LONGEST_NAME: usize = 255;
+
 /// Docker's rule for names, and its text.
 fn check_name(name: &str) -> anyhow::Result<()> {
     let mut letters = name.chars();
@@ -110,6 +113,11 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     let rest = letters.as_str();
     let valid =
         first && !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    anyhow::ensure!(
+        name.len() <= LONGEST_NAME,
+        "Invalid container name: it has {} characters, the longest may have {LONGEST_NAME}",
+        name.len()
+    );
     anyhow::ensure!(valid, "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
     Ok(())
 }
@@ -223,6 +231,13 @@ mod tests {
                 format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
             );
         }
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_told_so() {
+        assert!(check_name(&"x".repeat(255)).is_ok());
+        let why = check_name(&"x".repeat(300)).unwrap_err().to_string();
+        assert_eq!(why, "Invalid container name: it has 300 characters, the longest may have 255");
     }
 
     #[test]

@@ -350,7 +350,7 @@ fn refusal(error: &clap::Error, place: &Place<'_>) -> Refusal {
             std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
         }
         ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
-            Some(ContextValue::Strings(valid)) => {
+            Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
                 format!("must be one of {}", valid.join(", "))
             }
             _ => "must not be empty".into(),

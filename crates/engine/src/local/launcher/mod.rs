@@ -111,8 +111,9 @@ fn watch_parent(monitor: u32) -> Result<PidFd, Refusal> {
 }
 
 fn lock(home: &Home) -> Result<File, Refusal> {
-    let failed = |error: io::Error| Refusal::ours("the launch lock", error);
-    let file = File::create(home.path().join("launch")).map_err(failed)?;
+    let path = home.path().join("launch");
+    let failed = |error: io::Error| Refusal::ours(&format!("lock {}", path.display()), error);
+    let file = File::create(&path).map_err(failed)?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| failed(errno.into()))?;
     Ok(file)
 }
@@ -161,9 +162,12 @@ fn create(
     let (bundle, oci) = (home.path().join("bundle"), home.path().join("oci"));
     clear(&oci.join(home.id()))
         .map_err(|error| Refusal::ours("clear the directory of libcontainer", error))?;
-    fs::create_dir_all(&bundle).map_err(|error| Refusal::ours("create the bundle", error))?;
+    fs::create_dir_all(&bundle)
+        .map_err(|error| Refusal::ours(&format!("create {}", bundle.display()), error))?;
     let spec = spec::build(record, home, user, surroundings).map_err(|error| Refusal::ours("spec", error))?;
-    spec.save(bundle.join("config.json")).map_err(|error| Refusal::ours("write the spec", error))?;
+    let config = bundle.join("config.json");
+    spec.save(&config)
+        .map_err(|error| Refusal::ours(&format!("write {}", config.display()), chain(&error)))?;
     ContainerBuilder::new(home.id().to_owned(), SyscallType::default())
         .with_root_path(oci)
         .map(|builder| builder.with_executor(executor))
@@ -171,7 +175,15 @@ fn create(
         .and_then(|builder| {
             builder.as_init(bundle).with_systemd(false).with_detach(true).as_sibling(true).build()
         })
-        .map_err(|error| Refusal { code: USAGE, message: chain(&error) })
+        .map_err(|error| {
+            let message = chain(&error);
+            // libcontainer does not always say which of its own files it was.
+            if is_full_disk(&error) && !message.contains('/') {
+                Refusal::ours(&format!("make the container in {}", home.path().display()), message)
+            } else {
+                Refusal { code: USAGE, message }
+            }
+        })
 }
 
 /// What the last start has left.
@@ -180,6 +192,13 @@ fn clear(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
     }
+}
+
+fn is_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::StorageFull)
 }
 
 /// libcontainer's errors say little, their causes more.
