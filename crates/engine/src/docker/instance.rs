@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gracefully_core::diagnosis::{Code, Finding};
 use gracefully_core::event::ExitStatus;
-use gracefully_core::policy::{Settings, Then};
+use gracefully_core::policy::{Policy, Settings, Then};
 use gracefully_core::signal::Signal;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -117,13 +117,7 @@ impl DockerInstance {
         match stop::removal(order.then, &means, &self.target) {
             Removal::Kept => {}
             Removal::Possible => self.note_possible_removal(),
-            Removal::Certain => {
-                return Err(Error::Unsupported {
-                    what: "this engine would remove the container instead of restarting it, because it was created with \
-                           --rm: restart it with its own stop signal"
-                        .to_string(),
-                });
-            }
+            Removal::Certain => return Err(would_remove()),
         }
         if unpause {
             match self.client.order(Call::post(self.path("unpause")), Some(QUESTION)).await {
@@ -304,6 +298,14 @@ impl DockerInstance {
     }
 }
 
+fn would_remove() -> Error {
+    Error::Unsupported {
+        what: "this engine would remove the container instead of restarting it, because it was created with --rm: restart it \
+               with its own stop signal"
+            .to_string(),
+    }
+}
+
 #[async_trait]
 impl Instance for DockerInstance {
     fn main_pid(&self) -> Option<u32> {
@@ -314,6 +316,16 @@ impl Instance for DockerInstance {
         match *self.order.borrow() {
             Order::None | Order::Engine { .. } | Order::Done => true,
             Order::Steps | Order::Lost => false,
+        }
+    }
+
+    fn check(&self, policy: &Policy) -> Result<()> {
+        let at_once =
+            Terminate { policy: *policy, kill_after: policy.timeout.value.limit(), then: policy.then };
+        let Way { means, .. } = stop::way(&at_once, &self.target);
+        match stop::removal(policy.then, &means, &self.target) {
+            Removal::Kept | Removal::Possible => Ok(()),
+            Removal::Certain => Err(would_remove()),
         }
     }
 
