@@ -86,7 +86,8 @@ fn killed_at_random_moments(world: &World) {
         let all = world.run(&["ps", "-a"]);
         assert!(!all.stderr.contains("panicked") && all.code == 0, "round {round}: {all:#?}");
         if all.stdout().contains(&target.name) {
-            world.run(&["rm", "-f", &target.name]).is(0, &target.line());
+            // What could not be started may be removed just now by its monitor.
+            assert_eq!(world.run(&["rm", "-f", &target.name]).code, 0, "round {round}");
         }
         eventually(&format!("round {round} leaves nothing behind: {:?}", world.processes()), || {
             world.processes().is_empty().then_some(())
