@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! state.json    the record; only whoever has the lock writes it
+//! *.new         room for the next record, reserved; what takes the place of another file, while it is written
 //! lock          flock(2) held by the monitor as long as it lives
 //! launch        flock(2) held by the launcher and by what it forks, until the program is executed
 //! control.sock  where the monitor listens

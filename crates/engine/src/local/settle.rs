@@ -123,3 +123,36 @@ fn unusable(root: &StateRoot, id: &str, error: &Error) -> Container {
         note: Some(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::record::tests::record;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Whoever has just looked it up opens its lock, again and again.
+    #[test]
+    fn a_container_is_removed_while_others_look_at_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = StateRoot::open(&dir.path().join("state")).unwrap();
+        for n in 0..50 {
+            let (home, lock) = Home::create(&root.containers(), &record(&format!("a{n}"))).unwrap();
+            let done = AtomicBool::new(false);
+            let looks = || {
+                while !done.load(Ordering::Relaxed) {
+                    drop(home.try_lock());
+                }
+            };
+            let removed = std::thread::scope(|others| {
+                for _ in 0..3 {
+                    others.spawn(looks);
+                }
+                let removed = remove(&root, &home, &lock);
+                done.store(true, Ordering::Relaxed);
+                removed
+            });
+            removed.unwrap();
+        }
+        assert_eq!(std::fs::read_dir(root.containers()).unwrap().count(), 0);
+    }
+}
