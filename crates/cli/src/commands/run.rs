@@ -147,7 +147,7 @@ async fn attend(
         match exited {
             Some(Ended { code, lost }) => {
                 if let Some(lost) = lost {
-                    settings.console.note(&lost.to_string());
+                    settings.console.error(&lost.to_string());
                 }
                 Ok(code)
             }

@@ -177,6 +177,7 @@ fn rows_3_to_8_flags() {
             "ps --progress loud",
             r#"invalid argument "loud" for "--progress" flag: must be one of auto, plain, none"#,
         ),
+        ("stop --report= c", r#"invalid argument "" for "--report" flag: must not be empty"#),
         // Docker stops at the first thing that is wrong.
         (
             "stop -t x --bogus c",
