@@ -30,6 +30,9 @@ use crate::watch::{Ended, Watch};
 /// How long connections that were held are let go at the pace of the listener. After that all go.
 const LET_GO_WITHIN: Duration = Duration::from_secs(10);
 
+/// The same for those who come while the others are let go.
+const LET_OTHERS_GO_WITHIN: Duration = Duration::from_millis(500);
+
 /// A program whose connections are being looked after.
 ///
 /// Dropping it lets everything go: new connections flow, shut valves open.
@@ -421,15 +424,23 @@ impl Agent {
     fn release(&mut self) {
         self.end_closing();
         let Shut::Held(mut hold) = std::mem::replace(&mut self.gate, Shut::No) else { return };
-        let end = now() + LET_GO_WITHIN;
+        let mut end = now() + LET_GO_WITHIN;
+        let mut left = hold.waiting();
         while hold.turn(now()).is_ok() && hold.waiting() > 0 && now() < end {
             let room = match &mut self.successor {
                 Some(watch) => watch.room(now()).unwrap_or(u32::MAX),
                 None => u32::MAX,
             };
+            let waiting = hold.waiting();
             if hold.let_go(room, now()).is_err() || hold.waiting() == 0 {
                 break;
             }
+            let gone = waiting - hold.waiting();
+            if gone >= left {
+                // Who comes now and always finds somebody before them is an ordinary load.
+                end = end.min(now() + LET_OTHERS_GO_WITHIN);
+            }
+            left = left.saturating_sub(gone);
             let _ = poll(&mut [], Some(&timespec(LOOK)));
         }
         hold.open();
