@@ -343,7 +343,9 @@ impl Place {
         }
         programs.due = now + LISTENERS;
         let mut ports = programs.listening(now)?;
-        if ports.is_empty() && self.ports.is_empty() && !programs.owners.have_none() {
+        // Later nobody can have vanished whom we have not seen.
+        let at_first = !self.seen_before && self.ports.is_empty();
+        if at_first && ports.is_empty() && !programs.owners.have_none() {
             ports = programs.listened()?;
         }
         // A program that ends may close its listeners first and finish what it has begun: their connections still count.
