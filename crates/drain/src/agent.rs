@@ -18,8 +18,8 @@ use gracefully_linux::{PidFd, process};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, Result, read, write};
 
-use crate::budget::{Counted, LOOK, pause_after, processor_time};
-use crate::clock::now;
+use crate::budget::{Counted, LOOK, pause_after};
+use crate::clock::{now, processor_time};
 use crate::freeze::Freezer;
 use crate::hold::{self, Hold, Refusal};
 use crate::judge::Program;

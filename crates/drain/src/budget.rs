@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::clock::processor_time;
 
 /// The shortest time between two looks.
 pub(crate) const LOOK: Duration = Duration::from_millis(1);
@@ -32,12 +32,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         AGENTS.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// How much processor time this thread has used.
-pub(crate) fn processor_time() -> Duration {
-    let used = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
 /// How long to do nothing after something that was begun with so much processor time used.

@@ -13,7 +13,8 @@ use gracefully_linux::holders;
 use gracefully_linux::sock_diag::{SockDiag, State, States, Which};
 use rustix::io::Result;
 
-use crate::budget::{pause_after, processor_time};
+use crate::budget::pause_after;
+use crate::clock::processor_time;
 use crate::owners::Owners;
 use crate::queue::{Ends, Waiting};
 
