@@ -97,7 +97,7 @@ pub(crate) async fn walk(
 ) -> Report {
     let Stop { target, plan, requested } = stop;
     let now = Instant::now();
-    let policy = plan.policy;
+    let (policy, settles) = (plan.policy, plan.work.settle.is_some());
     onlooker(Progress::Planned(policy));
 
     let mut walk = Walk {
@@ -107,7 +107,7 @@ pub(crate) async fn walk(
         jobs: FuturesUnordered::new(),
         terminating: None,
         kill_at: None,
-        traffic: Traffic::new(),
+        traffic: Traffic::new(settles),
         ended: None,
         findings: Vec::new(),
         last_look: Vec::new(),
@@ -263,7 +263,8 @@ impl Walk<'_> {
     /// Does something about the connections; where nothing can be done, says so once.
     fn with_traffic(&mut self, act: impl FnOnce(&Drain)) {
         match self.traffic.begin(self.instance.main_pid(), self.instance.network()) {
-            Ok(drain) => act(drain),
+            Ok(Some(drain)) => act(drain),
+            Ok(None) => {}
             Err(limit) => {
                 if let Some(limit) = limit {
                     self.notice_limit(limit);

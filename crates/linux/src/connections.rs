@@ -1,4 +1,5 @@
-//! How many TCP connections a process has: for the diagnosis when it did not end in time.
+//! How many TCP connections a process has: for the diagnosis when it did not end in time, and to see cheaply that there is
+//! none to wait for.
 //!
 //! The [socket table](crate::tcp_table) of the process's network namespace has the inodes of all connections there; the
 //! links in `/proc/PID/fd` say which of these the process has open. The latter needs the right to trace the process. A
@@ -10,7 +11,7 @@ use alloc::vec::Vec;
 use gracefully_core::diagnosis::Family;
 
 use crate::holders::{Object, open_objects};
-use crate::procfs::ProcessDir;
+use crate::procfs::{ProcessDir, SMALL, number, value, words};
 use crate::tcp_table;
 
 /// Sets the number of connections of every member that we may look at. Members in the same network namespace, the
@@ -28,6 +29,21 @@ pub fn count(family: &mut Family) {
             count_open(&dir, tables[known].1.as_ref()?)
         });
     }
+}
+
+/// Has nobody in the network namespace of this process a TCP socket, not even a listening one? `None`: the kernel does not say.
+///
+/// It counts them itself (`/proc/PID/net/sockstat`, `proc_pid_net(5)`), so this costs two small files, where a walk through
+/// its table of sockets costs time for those of the whole machine.
+pub fn none_around(pid: u32) -> Option<bool> {
+    let dir = ProcessDir::open(pid).ok()?;
+    let in_use = |file, protocol| {
+        let text = dir.read(file, SMALL).ok()?;
+        let line = value(&text, protocol)?;
+        words(line).skip_while(|word| *word != b"inuse").nth(1).and_then(number::<u32>)
+    };
+    // A kernel without IPv6 has no file for it.
+    Some(in_use("net/sockstat", "TCP:")? == 0 && in_use("net/sockstat6", "TCP6:").unwrap_or(0) == 0)
 }
 
 /// The inodes of the established connections in the network namespace of a process.
@@ -51,7 +67,27 @@ fn count_open(dir: &ProcessDir, established: &BTreeSet<u64>) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::testing::{Program, installed};
+    use alloc::format;
     use std::net::{Ipv6Addr, TcpListener, TcpStream};
+
+    #[test]
+    fn a_namespace_with_and_without_sockets() {
+        let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(none_around(std::process::id()), Some(false));
+        if !rustix::process::geteuid().is_root() || !installed("unshare") || !installed("python3") {
+            std::eprintln!("SKIPPED: needs root, unshare and python3");
+            return;
+        }
+        for (family, none) in [("None", true), ("socket.AF_INET", false), ("socket.AF_INET6", false)] {
+            let script = format!(
+                "import socket, sys\nif {family}:\n s = socket.socket({family})\n s.bind(('', 0))\n s.listen()\n\
+                 print(flush=True)\nsys.stdin.read()"
+            );
+            let mut unshare = Program::start("unshare", &["--net", "python3", "-c", &script]);
+            unshare.line();
+            assert_eq!(none_around(unshare.pid()), Some(none), "{family}");
+        }
+    }
 
     #[test]
     fn the_connections_of_a_program() {

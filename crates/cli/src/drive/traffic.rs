@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use gracefully_core::diagnosis::{Code, Finding};
-use gracefully_core::traffic::Connections;
+use gracefully_core::traffic::{Connections, Traffic as Seen};
 use gracefully_drain::{Drain, Limit, Notice, Published, Target};
 use gracefully_engine::{Network, Running};
+use gracefully_linux::connections;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -17,6 +18,8 @@ const FINISH_WITHIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Traffic {
     state: State,
+    /// Somebody waits until nobody comes any more, and wants to hear of it again and again.
+    settles: bool,
     notices: mpsc::UnboundedReceiver<Notice>,
     told: mpsc::UnboundedSender<Notice>,
 }
@@ -26,20 +29,27 @@ enum State {
     /// Nobody has asked yet.
     Idle,
     Active(Drain),
+    /// There is not one TCP socket where it runs: nobody to wait for, and nothing to do about.
+    None,
     /// It cannot be done.
     Hidden,
 }
 
 impl Traffic {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(settles: bool) -> Self {
         let (told, notices) = mpsc::unbounded_channel();
-        Self { state: State::Idle, notices, told }
+        Self { state: State::Idle, settles, notices, told }
     }
 
-    /// Begins to look after the connections of this program, if that has not begun.
+    /// Begins to look after the connections of this program, if that has not begun. `None`: it has none, which one
+    /// [notice](Self::notice) says.
     ///
     /// Fails once with the reason why it cannot be done, and then with `None`.
-    pub(super) fn begin(&mut self, main: Option<u32>, network: Network) -> Result<&Drain, Option<Limit>> {
+    pub(super) fn begin(
+        &mut self,
+        main: Option<u32>,
+        network: Network,
+    ) -> Result<Option<&Drain>, Option<Limit>> {
         if let State::Idle = self.state {
             let Some(main) = main else {
                 self.state = State::Hidden;
@@ -47,6 +57,12 @@ impl Traffic {
                     "Its connections cannot be looked at from here, so nothing waits for them.".to_owned();
                 return Err(Some(Limit { message, hint: None }));
             };
+            if !self.settles && connections::none_around(main) == Some(true) {
+                // A thread, and two walks through all sockets of the machine, for nothing.
+                self.state = State::None;
+                let _ = self.told.send(Notice::Looked(Seen::default()));
+                return Ok(None);
+            }
             let told = self.told.clone();
             // Whoever does not listen any more does not hear it.
             match Drain::begin(target(main, network), move |notice| drop(told.send(notice))) {
@@ -57,7 +73,11 @@ impl Traffic {
                 }
             }
         }
-        self.active().ok_or(None)
+        match &self.state {
+            State::Active(drain) => Ok(Some(drain)),
+            State::None => Ok(None),
+            State::Idle | State::Hidden => Err(None),
+        }
     }
 
     /// They cannot be looked at.
@@ -69,7 +89,7 @@ impl Traffic {
     pub(super) fn active(&self) -> Option<&Drain> {
         match &self.state {
             State::Active(drain) => Some(drain),
-            State::Idle | State::Hidden => None,
+            State::Idle | State::None | State::Hidden => None,
         }
     }
 
@@ -84,6 +104,9 @@ impl Traffic {
 
     /// Lets everything go, and says what became of the connections; `None` if nobody looked.
     pub(super) async fn finish(mut self) -> Option<Connections> {
+        if let State::None = self.state {
+            return Some(Connections { looks: 1, ..Connections::default() });
+        }
         self.active()?.finish();
         let finished = async {
             loop {
