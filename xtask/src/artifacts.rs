@@ -16,20 +16,27 @@ pub(crate) struct Artifacts {
     pub(crate) victim: PathBuf,
     /// The monitor as it is installed.
     pub(crate) monitor: PathBuf,
+    /// The init as it is installed.
+    pub(crate) init: PathBuf,
 }
 
 /// Builds them.
 pub(crate) fn build() -> Result<Artifacts> {
     let (seed, victim) = build_static()?;
-    Ok(Artifacts { seed, victim, monitor: build_monitor()? })
+    let [monitor, init] = ["gracefully-monitor", "gracefully-init"].map(build_small);
+    Ok(Artifacts { seed, victim, monitor: monitor?, init: init? })
 }
 
-/// The small monitor. It is built alone: together with anything else its dependencies would have the standard library.
-fn build_monitor() -> Result<PathBuf> {
+/// A program without the standard library. It is built alone: together with anything else its dependencies would have that.
+fn build_small(name: &str) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--release", "--package", "gracefully-monitor"]).current_dir(root());
+    build.args(["build", "--quiet", "--release", "--package", name]).current_dir(root());
     command::run(&mut build)?;
-    Ok(target_dir()?.join("release/gracefully-monitor"))
+    // Whatever else is built puts a program of the same name there.
+    let program = target_dir()?.join("release").join(name);
+    let kept = target_dir()?.join("static").join(name);
+    std::fs::copy(&program, &kept).with_context(|| format!("cannot copy {}", program.display()))?;
+    Ok(kept)
 }
 
 /// Static and small, in a target directory of their own: other flags would make cargo rebuild everything.

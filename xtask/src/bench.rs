@@ -6,6 +6,7 @@
 
 mod conmon;
 mod drain;
+mod init;
 mod restart;
 mod sample;
 mod table;
@@ -25,7 +26,7 @@ use crate::artifacts::root;
 use crate::command;
 
 /// The parts that may be measured alone.
-const PARTS: [&str; 3] = ["stop", "drain", "restart"];
+const PARTS: [&str; 5] = ["stop", "drain", "restart", "init", "suite"];
 
 /// Measures everything, or only the parts that are named, and prints the tables; with `--write`, makes BENCHMARKS.md of them.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -55,6 +56,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if wanted("restart") {
         sections += &restart::measure(&bench, if quick { 5 } else { 20 })?;
         sections += &restart::long_answer(&bench)?;
+    }
+    let inits = || init::Inits::find(bench.artifacts());
+    if wanted("init") {
+        sections += &inits()?.measure(if quick { 20 } else { 200 })?;
+    }
+    if wanted("suite") {
+        sections += &init::conformance(&inits()?)?;
     }
     let text = table::page(&rows, &sections, &bench.versions()?)?;
     print!("{text}");

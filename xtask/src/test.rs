@@ -36,6 +36,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         ("GRACEFULLY_TEST_VICTIM", artifacts.victim.display().to_string()),
         ("GRACEFULLY_TEST_SEED", artifacts.seed.display().to_string()),
         ("GRACEFULLY_TEST_MONITOR", artifacts.monitor.display().to_string()),
+        ("GRACEFULLY_TEST_INIT", artifacts.init.display().to_string()),
         ("GRACEFULLY_TEST_SKIPS", skips.display().to_string()),
     ];
     match &docker {

@@ -258,6 +258,50 @@ pub fn after(signal: Signal, budget: Timeout, family: &Family) -> Vec<Finding> {
     findings
 }
 
+/// What can be said of a main process that has `gracefully-init` in front of it, which sends the stop signal to main first and
+/// to everybody else after main. `None`: it handles or awaits the signal, or nobody can tell.
+pub fn behind_an_init(signal: Signal, family: &Family) -> Option<Finding> {
+    let main = &family.main;
+    if cannot_be_caught(signal) {
+        return None;
+    }
+    let line = main.command_line();
+    match (main.reaction(signal), family.descendants.first()) {
+        (Reaction::Handles | Reaction::Awaits | Reaction::Unknown, _) => None,
+        (Reaction::Ignores, _) => Some(
+            Finding::new(Code::SignalIgnored, format!("main is \"{line}\" and ignores {signal}."))
+                .hint("Handle the signal, or name one that the program handles with --stop-signal."),
+        ),
+        (Reaction::Default, Some(program)) if main.is_shell() => Some(
+            Finding::new(
+                Code::ShellIsMain,
+                format!(
+                    "main is \"{line}\"; {signal} ends the shell, and only then does {} get it.",
+                    program.who()
+                ),
+            )
+            .hint(if main.runs_a_script() {
+                "Let the script start the program with exec.".to_string()
+            } else {
+                format!("Use CMD {}.", exec_form(&program.command))
+            }),
+        ),
+        (Reaction::Default, _) => Some(Finding::new(
+            Code::SignalEndsAtOnce,
+            format!(
+                "main is \"{line}\" and has no handler for {signal}; it ends on the spot, whatever it is doing."
+            ),
+        )),
+    }
+}
+
+/// Is main a shell that has a trap for the signal, and runs a command at present? It runs the trap when the command has ended,
+/// and the command hears nothing of the signal.
+pub fn is_shell_with_a_trap(signal: Signal, family: &Family) -> bool {
+    let main = &family.main;
+    main.is_shell() && main.reaction(signal) == Reaction::Handles && !family.descendants.is_empty()
+}
+
 /// Does the stop signal provably reach nobody, so that waiting for it is pointless?
 ///
 /// True only for PID 1 of a namespace that neither handles nor awaits nor ignores the signal (a program that

@@ -11,7 +11,8 @@
 //!   budget (init). An engine kills by itself at `B`, so there `K` is zero.
 //! * `F`: what the flush asks for, at most `B/5`; zero if there is nothing to flush.
 //! * `T = max(min(2 s, B/2), 3B/10)` for Terminate.
-//! * Deregister, Settle and Drain share the rest; Deregister gets at most a third of it and at most 2 s.
+//! * Deregister, Settle and Drain share the rest; Deregister gets at most a third of it and at most 2 s, unless more is
+//!   asked for.
 //!
 //! A request may give Settle and Drain less (`--drain 5s`). What a phase does not use goes to the later ones.
 
@@ -50,8 +51,10 @@ impl Plan {
 /// What there is to do in a stop besides sending the signal. The default is docker's stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Work {
-    /// Is the instance registered anywhere?
+    /// Is the instance registered anywhere, or is there anything else to do first?
     pub deregister: bool,
+    /// Deregister may take this long, if the budget allows it; `None`: as long as leaving a registry should take.
+    pub deregister_within: Option<Duration>,
     /// Wait until traffic has stopped coming?
     pub settle: Option<Settle>,
     /// Finish what is in flight, and what happens to new connections meanwhile?
@@ -64,6 +67,8 @@ pub struct Work {
     pub flush: Duration,
     /// Who gets the signal, and who kills.
     pub reach: Reach,
+    /// Somebody else will kill, and nobody has said when: the budget is a guess, and its end kills nobody.
+    pub spare: bool,
     /// How long a restarted program may take until it is ready.
     pub ready: Duration,
 }
@@ -147,7 +152,9 @@ pub struct Ends {
     pub main: Option<Duration>,
     /// Terminate: `B − K − F`.
     pub terminate: Option<Duration>,
-    /// Flush; and from here on everything left is killed: `B − K`.
+    /// Flush: `B − K`.
+    pub flush: Option<Duration>,
+    /// From here on everything left is killed: the same, unless nobody is.
     pub kill: Option<Duration>,
     /// Whatever survived SIGKILL until then is reported as not killable.
     pub give_up: Option<Duration>,
@@ -162,6 +169,7 @@ impl Ends {
                 traffic: work.traffic_within,
                 main: None,
                 terminate: None,
+                flush: None,
                 kill: None,
                 give_up: None,
             };
@@ -176,7 +184,10 @@ impl Ends {
         let kill = b.saturating_sub(k);
         let terminate = kill.saturating_sub(f);
         let traffic = terminate.saturating_sub(t).min(work.traffic_within.unwrap_or(Duration::MAX));
-        let deregister = (traffic / 3).min(Duration::from_secs(2));
+        let deregister = match work.deregister_within {
+            Some(within) => traffic.min(within),
+            None => (traffic / 3).min(Duration::from_secs(2)),
+        };
         // The family needs time of its own after main: three tenths of what Terminate is sure to have.
         let main = match work.reach {
             Reach::Main => terminate,
@@ -191,8 +202,9 @@ impl Ends {
             traffic: Some(traffic),
             main: Some(main),
             terminate: Some(terminate),
-            kill: Some(kill),
-            give_up: Some(give_up),
+            flush: Some(kill),
+            kill: Some(kill).filter(|_| !work.spare),
+            give_up: Some(give_up).filter(|_| !work.spare),
         }
     }
 
@@ -204,6 +216,7 @@ impl Ends {
             traffic: shift(self.traffic),
             main: shift(self.main),
             terminate: shift(self.terminate),
+            flush: shift(self.flush),
             kill: shift(self.kill),
             give_up: shift(self.give_up),
         }
@@ -216,6 +229,7 @@ impl Ends {
             traffic: earlier(self.traffic, other.traffic),
             main: earlier(self.main, other.main),
             terminate: earlier(self.terminate, other.terminate),
+            flush: earlier(self.flush, other.flush),
             kill: earlier(self.kill, other.kill),
             give_up: earlier(self.give_up, other.give_up),
         }
@@ -311,6 +325,23 @@ mod tests {
     fn without_a_deadline_nothing_ever_ends_by_time() {
         let e = Ends::new(Timeout::Never, &Work::default());
         assert_eq!([e.deregister, e.traffic, e.main, e.terminate, e.kill, e.give_up], [None; 6]);
+    }
+
+    #[test]
+    fn a_budget_that_is_a_guess_kills_nobody() {
+        let spared = Ends::new(Timeout::After(ms(10_000)), &Work { spare: true, ..init(ms(1_000)) });
+        let killed = Ends::new(Timeout::After(ms(10_000)), &init(ms(1_000)));
+        assert_eq!(spared, Ends { kill: None, give_up: None, ..killed });
+    }
+
+    #[test]
+    fn what_comes_first_may_ask_for_more_time() {
+        let deregister = |within| {
+            let work = Work { deregister_within: Some(within), ..init(ms(1_000)) };
+            Ends::new(Timeout::After(ms(10_000)), &work).deregister
+        };
+        assert_eq!(deregister(ms(4_000)), Some(ms(4_000)));
+        assert_eq!(deregister(ms(60_000)), Some(ms(5_500)), "no more than traffic has");
     }
 
     #[test]

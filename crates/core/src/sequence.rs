@@ -283,6 +283,7 @@ impl Sequence {
             traffic: now,
             main: now,
             terminate: now,
+            flush: now,
             kill: now,
             give_up: Some(at + GIVE_UP),
         });
@@ -459,6 +460,7 @@ impl Sequence {
                     && self.plan.work.kill_unheard =>
             {
                 self.ends.terminate = earlier(self.ends.terminate, Some(at));
+                self.ends.flush = earlier(self.ends.flush, Some(at));
                 self.ends.kill = earlier(self.ends.kill, Some(at));
                 self.ends.give_up = earlier(self.ends.give_up, Some(at + GIVE_UP));
                 self.leave(at, Outcome::Unheard);
@@ -755,7 +757,7 @@ impl Sequence {
 /// When a flush that goes on at time `at` is given up. Its reserve may be zero or used up (a budget of zero, a third
 /// request): then there is one last short attempt.
 fn flush_end(at: Duration, ends: Ends) -> Option<Duration> {
-    ends.kill.map(|kill| if kill > at { kill } else { at + AT_LEAST })
+    ends.flush.map(|end| if end > at { end } else { at + AT_LEAST })
 }
 
 #[cfg(test)]

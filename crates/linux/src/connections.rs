@@ -9,9 +9,10 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use gracefully_core::diagnosis::Family;
+use rustix::fs::CWD;
 
 use crate::holders::{Object, open_objects};
-use crate::procfs::{ProcessDir, SMALL, number, value, words};
+use crate::procfs::{ProcessDir, SMALL, lines, number, read_file, value, words};
 use crate::tcp_table;
 
 /// Sets the number of connections of every member that we may look at. Members in the same network namespace, the
@@ -44,6 +45,16 @@ pub fn none_around(pid: u32) -> Option<bool> {
     };
     // A kernel without IPv6 has no file for it.
     Some(in_use("net/sockstat", "TCP:")? == 0 && in_use("net/sockstat6", "TCP6:").unwrap_or(0) == 0)
+}
+
+/// How many connections were ever accepted by the kernel for the programs in our network namespace (`PassiveOpens`, RFC 4022).
+/// `None`: the kernel does not say.
+pub fn accepted_ever() -> Option<u64> {
+    let text = read_file(CWD, "/proc/self/net/snmp", SMALL).ok()?;
+    // A line of names, and one of numbers.
+    let mut tcp = lines(&text).filter_map(|line| line.strip_prefix(b"Tcp:"));
+    let place = words(tcp.next()?).position(|name| name == b"PassiveOpens")?;
+    words(tcp.next()?).nth(place).and_then(number)
 }
 
 /// The inodes of the established connections in the network namespace of a process.
@@ -87,6 +98,15 @@ mod tests {
             unshare.line();
             assert_eq!(none_around(unshare.pid()), Some(none), "{family}");
         }
+    }
+
+    #[test]
+    fn every_accepted_connection_counts() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let before = accepted_ever().unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        // Other tests of this process connect, too.
+        assert!(accepted_ever().unwrap() > before);
     }
 
     #[test]

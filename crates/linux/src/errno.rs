@@ -19,11 +19,12 @@ impl fmt::Display for Described {
 }
 
 /// Those that a user may meet (errno(3)).
-const TEXTS: [(Errno, &str); 20] = [
+const TEXTS: [(Errno, &str); 24] = [
     (Errno::PERM, "Operation not permitted"),
     (Errno::NOENT, "No such file or directory"),
     (Errno::SRCH, "No such process"),
     (Errno::IO, "Input/output error"),
+    (Errno::TOOBIG, "Argument list too long"),
     (Errno::NOEXEC, "Exec format error"),
     (Errno::AGAIN, "Resource temporarily unavailable"),
     (Errno::NOMEM, "Cannot allocate memory"),
@@ -35,10 +36,13 @@ const TEXTS: [(Errno, &str); 20] = [
     (Errno::INVAL, "Invalid argument"),
     (Errno::NFILE, "Too many open files in system"),
     (Errno::MFILE, "Too many open files"),
+    (Errno::TXTBSY, "Text file busy"),
     (Errno::FBIG, "File too large"),
     (Errno::NOSPC, "No space left on device"),
     (Errno::ROFS, "Read-only file system"),
+    (Errno::NAMETOOLONG, "File name too long"),
     (Errno::NOSYS, "Function not implemented"),
+    (Errno::LOOP, "Too many levels of symbolic links"),
     (Errno::DQUOT, "Disk quota exceeded"),
 ];
 

@@ -18,6 +18,8 @@
 #[expect(unsafe_code, reason = "an ioctl and real-time signals, for which rustix has no safe call")]
 mod sys;
 
+pub(crate) use sys::signal as number_of;
+
 use alloc::format;
 use core::fmt;
 

@@ -1,7 +1,8 @@
 //! The three descriptors that a process is given, and those that it did not ask for.
 
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-use rustix::io::{DupFlags, Errno, FdFlags, dup3, fcntl_setfd};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{DupFlags, Errno, FdFlags, dup3, fcntl_getfd, fcntl_setfd};
 
 use crate::syscall::{CLOSE_RANGE, syscall};
 
@@ -62,21 +63,40 @@ pub fn inherited(number: i32) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Closes every descriptor but the standard ones and this: what a parent has left open by mistake.
+/// Closes every descriptor but the standard ones and these, which are in order (negative ones are none): what a parent has
+/// left open by mistake.
 ///
-/// To be called first, by a process that owns nothing yet.
-pub fn close_all_but(kept: i32) -> Result<(), Errno> {
-    let kept = u32::try_from(kept).unwrap_or(u32::MAX);
-    close_range(ERROR.unsigned_abs() + 1, kept.saturating_sub(1))?;
-    close_range(kept.saturating_add(1), u32::MAX)
+/// To be called by a process that owns nothing but them yet.
+pub fn close_all_but(kept: &[i32]) -> Result<(), Errno> {
+    let mut first = ERROR.unsigned_abs() + 1;
+    for kept in
+        kept.iter().filter_map(|&kept| u32::try_from(kept).ok()).filter(|&kept| kept > ERROR.unsigned_abs())
+    {
+        close_range(first, kept - 1)?;
+        first = kept + 1;
+    }
+    close_range(first, u32::MAX)
 }
 
 fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     if first > last {
         return Ok(());
     }
-    // SAFETY: the caller has opened nothing, so nobody's descriptor is closed behind their back.
+    // SAFETY: the caller has opened nothing else, so nobody's descriptor is closed behind their back.
     unsafe { syscall(CLOSE_RANGE, [first as usize, last as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// Takes the place of each standard descriptor that is not open, so that nothing that is opened later is taken for it. What
+/// takes the place can be neither read nor written, and is closed when a program is executed.
+pub fn hold_places() {
+    for fd in [input(), output(), error()] {
+        if fcntl_getfd(fd) == Err(Errno::BADF)
+            && let Ok(held) = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        {
+            // The kernel gives the lowest number that is free, which is this one.
+            let _ = held.into_raw_fd();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,14 @@ use rustix::io::Errno;
 
 #[cfg(target_arch = "x86_64")]
 mod number {
+    pub(crate) const RT_SIGACTION: usize = 13;
     pub(crate) const RT_SIGPROCMASK: usize = 14;
     pub(crate) const CLONE: usize = 56;
+    pub(crate) const EXECVE: usize = 59;
+    pub(crate) const KILL: usize = 62;
+    pub(crate) const GETPGID: usize = 121;
+    pub(crate) const GETSID: usize = 124;
+    pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
     pub(crate) const EXIT_GROUP: usize = 231;
     pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const EXECVEAT: usize = 322;
@@ -17,8 +23,14 @@ mod number {
 
 #[cfg(target_arch = "aarch64")]
 mod number {
+    pub(crate) const RT_SIGACTION: usize = 134;
     pub(crate) const RT_SIGPROCMASK: usize = 135;
+    pub(crate) const KILL: usize = 129;
+    pub(crate) const RT_SIGTIMEDWAIT: usize = 137;
+    pub(crate) const GETPGID: usize = 155;
+    pub(crate) const GETSID: usize = 156;
     pub(crate) const CLONE: usize = 220;
+    pub(crate) const EXECVE: usize = 221;
     pub(crate) const EXIT_GROUP: usize = 94;
     pub(crate) const SIGNALFD4: usize = 74;
     pub(crate) const EXECVEAT: usize = 281;

@@ -24,7 +24,7 @@ impl Inherited {
     pub(crate) fn take_over(gracefully: i32) -> Result<Self, Errno> {
         // It fails for the leader of a process group, which leads a session already or was started by hand.
         let _ = setsid();
-        standard::close_all_but(gracefully)?;
+        standard::close_all_but(&[gracefully])?;
         let gracefully = standard::inherited(gracefully)?;
         let lock = fcntl_dupfd_cloexec(standard::input(), 3)?;
         let starter = fcntl_dupfd_cloexec(standard::output(), 3)?;

@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 use core::ffi::{CStr, c_char};
+use core::iter;
 
 /// Makes `main`, a `fn(Arguments) -> u8`, the program. The number that it returns is the exit code.
 #[macro_export]
@@ -49,7 +50,7 @@ macro_rules! program {
     };
 }
 
-/// The command line.
+/// The command line and the environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Arguments {
     count: usize,
@@ -61,6 +62,25 @@ impl Arguments {
     pub fn get(self, place: usize) -> Option<&'static CStr> {
         // SAFETY: the kernel has put that many addresses of strings there, and they stay for the life of the process.
         (place < self.count).then(|| unsafe { CStr::from_ptr(*self.first.add(place)) })
+    }
+
+    /// All arguments, the program's name first.
+    pub fn all(self) -> impl Iterator<Item = &'static CStr> {
+        (0..self.count).filter_map(move |place| self.get(place))
+    }
+
+    /// The environment, `NAME=value` each.
+    pub fn environment(self) -> impl Iterator<Item = &'static CStr> {
+        // Behind the arguments and their zero.
+        let mut next = self.first.wrapping_add(self.count + 1);
+        iter::from_fn(move || {
+            // SAFETY: the kernel has put addresses of strings there, the last of which is followed by a zero.
+            let variable = unsafe { next.read() };
+            next = next.wrapping_add(1);
+            // SAFETY: as for the arguments.
+            (!variable.is_null()).then(|| unsafe { CStr::from_ptr(variable) })
+        })
+        .fuse()
     }
 }
 

@@ -50,6 +50,10 @@ impl Workbench {
         self.directory().join("docker-gracefully")
     }
 
+    pub(crate) fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
     pub(crate) fn victim(&self) -> &Path {
         &self.artifacts.victim
     }

@@ -4,6 +4,7 @@
 //! monitor owns the program, we print its log, pass signals on and return its exit code.
 
 mod environment;
+mod init;
 
 use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _};
@@ -61,9 +62,6 @@ fn spec(settings: &Settings, args: Run) -> anyhow::Result<RunSpec> {
     if settings.engines.choice() == EngineChoice::Docker {
         anyhow::bail!("the docker engine runs images, not commands of this machine; use docker run");
     }
-    if args.init {
-        anyhow::bail!("--init: gracefully-init is not there yet; leave --init out");
-    }
     let restart = values::restart(&args.restart).map_err(anyhow::Error::msg)?;
     if args.rm && restart != Restart::No {
         anyhow::bail!("conflicting options: cannot specify both --restart and --rm");
@@ -89,9 +87,11 @@ fn spec(settings: &Settings, args: Run) -> anyhow::Result<RunSpec> {
             .into_string()
             .map_err(|_| anyhow::anyhow!("--rootfs {}: not UTF-8", rootfs.display()))
     });
+    let rootfs = rootfs.transpose()?;
+    let command = if args.init { init::in_front(args.command, rootfs.as_deref())? } else { args.command };
     Ok(RunSpec {
         name: args.name,
-        command: args.command,
+        command,
         env: environment::resolve(&args.env_file, args.env)?,
         workdir: args.workdir,
         user: args.user,
@@ -99,7 +99,7 @@ fn spec(settings: &Settings, args: Run) -> anyhow::Result<RunSpec> {
         stop_timeout: args.stop_timeout,
         restart,
         auto_remove: args.rm,
-        rootfs: rootfs.transpose()?,
+        rootfs,
     })
 }
 

@@ -214,7 +214,7 @@ fn run_refuses_before_anything_is_started() {
         ("run --name a! true", "Invalid container name (a!), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
         ("run -w there true", "the working directory 'there' is invalid, it needs to be an absolute path"),
         ("run --env-file /nonexistent true", "open /nonexistent: no such file or directory"),
-        ("run --init true", "--init: gracefully-init is not there yet; leave --init out"),
+        ("run --init --rootfs /proc true", "--init: there is no /gracefully-init in /proc: copy it there"),
         (
             "--engine docker run true",
             "the docker engine runs images, not commands of this machine; use docker run",

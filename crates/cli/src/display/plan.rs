@@ -103,7 +103,7 @@ fn phases(plan: &Plan) -> Vec<String> {
     }
     phases.push(until("terminate", ends.terminate));
     if !work.flush.is_zero() {
-        phases.push(until("flush", ends.kill));
+        phases.push(until("flush", ends.flush));
     }
     phases.push(match (plan.policy.timeout.value, ends.kill) {
         (Timeout::After(_), Some(kill)) => format!("kill at {} if it is still alive", short(kill)),

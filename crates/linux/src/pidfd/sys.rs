@@ -8,7 +8,7 @@ use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use crate::process::exit_status as decode;
 
 /// The signal as rustix wants it.
-pub(super) fn signal(signal: Signal) -> rustix::process::Signal {
+pub(crate) fn signal(signal: Signal) -> rustix::process::Signal {
     // SAFETY: a `Signal` is never zero, 32 or 33 (those that the threads library reserves), nor above 64, so the
     // kernel knows the number. Signals from 34 on are meant for programs; none of them is used by our runtime.
     unsafe { rustix::process::Signal::from_raw_unchecked(i32::from(signal.number())) }

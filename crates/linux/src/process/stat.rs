@@ -49,6 +49,8 @@ pub struct Stat {
     pub state: State,
     /// The PID of its parent; zero if that is outside our PID namespace.
     pub parent: u32,
+    /// Its process group; zero if the leader is outside our PID namespace.
+    pub group: u32,
     /// Is it a part of the kernel? Such a process takes no signals.
     pub kernel_thread: bool,
     /// Is it about to end? The kernel says so before it closes the process's files, and long before others hear of the end.
@@ -70,7 +72,8 @@ impl Stat {
         let mut fields = words(&text[close + 1..]);
         let letter = *fields.next()?.first()?;
         let parent = number(fields.next()?)?;
-        let flags: u32 = number(fields.nth(4)?)?;
+        let group = number(fields.next()?)?;
+        let flags: u32 = number(fields.nth(3)?)?;
         let threads: i64 = number(fields.nth(10)?)?;
         let start_time = StartTime(number(fields.nth(1)?)?);
         // Since Linux 3.5.
@@ -87,7 +90,7 @@ impl Stat {
         };
         let ended = exit_code.filter(|_| state == State::Zombie).map(exit_status);
         let (kernel_thread, exiting) = (flags & KERNEL_THREAD != 0, flags & EXITING != 0);
-        Some(Self { name, state, parent, kernel_thread, exiting, start_time, ended })
+        Some(Self { name, state, parent, group, kernel_thread, exiting, start_time, ended })
     }
 }
 
@@ -122,6 +125,7 @@ mod tests {
             name: "sleep".to_owned(),
             state: State::Sleeping,
             parent: 1033,
+            group: 1056,
             kernel_thread: false,
             exiting: false,
             start_time: StartTime(207_741),

@@ -11,7 +11,7 @@ mod skip;
 mod world;
 
 pub(crate) use poll::{LONG, NOT_TEN, SECOND, eventually};
-pub(crate) use program::{clean, gracefully, link, program, small_monitor};
+pub(crate) use program::{clean, gracefully, link, program, small_init, small_monitor};
 pub(crate) use running::{Outcome, Running, kill, run, signal, start};
 pub(crate) use skip::{Skip, skip};
 pub(crate) use world::{Kind, Target, World, created, new_name, read_report};

@@ -1,4 +1,4 @@
-//! The program under test, with the monitor beside it as it is installed.
+//! The program under test, with the monitor and the init beside it as they are installed.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,18 +11,26 @@ pub(crate) fn small_monitor() -> Option<PathBuf> {
     std::env::var_os("GRACEFULLY_TEST_MONITOR").map(PathBuf::from)
 }
 
+/// The small init, if `cargo xtask test` has built it.
+pub(crate) fn small_init() -> Option<PathBuf> {
+    std::env::var_os("GRACEFULLY_TEST_INIT").map(PathBuf::from)
+}
+
 /// The program under test.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| install(Path::new(env!("CARGO_TARGET_TMPDIR"))))
 }
 
-/// Puts the program under test into a directory below this one, with the small monitor beside it if there is one.
+/// Puts the program under test into a directory below this one, with the small programs beside it if there are any.
 fn install(below: &Path) -> PathBuf {
     let directory = below.join(if small_monitor().is_some() { "with-monitor" } else { "alone" });
     fs::create_dir_all(&directory).expect("a directory");
     if let Some(monitor) = small_monitor() {
         link(&monitor, &directory.join("gracefully-monitor"));
+    }
+    if let Some(init) = small_init() {
+        link(&init, &directory.join("gracefully-init"));
     }
     let program = directory.join("gracefully");
     link(Path::new(env!("CARGO_BIN_EXE_gracefully")), &program);

@@ -30,6 +30,8 @@
 //! | `sink ADDRESS` | accepts connections, reads nothing, and has no handler; others may listen there, too (`SO_REUSEPORT`) |
 //! | `sinks ADDRESS PROCESSES` | has so many children in mode `sink` |
 //! | `half-requests ADDRESS NUMBER` | so many clients, who send half a request and wait |
+//! | `flush MILLISECONDS` | after SIGTERM goes on for so long, says `flushed` and exits 0 |
+//! | `clock` | says CLOCK_MONOTONIC, in nanoseconds, as soon as it has SIGUSR1; no handler for SIGTERM |
 //! | `stamp FILE` | as `slow 0 0`; its last act is to write CLOCK_MONOTONIC, in nanoseconds, to FILE |
 
 use std::fs;
@@ -70,6 +72,8 @@ fn main() -> ExitCode {
         ["line", bytes] => say(&"x".repeat(bytes.parse().unwrap_or(0))).and_then(|()| slow(&words, 0, 0)),
         ["bytes"] => bytes(),
         ["ticker"] => ticker(),
+        ["flush", milliseconds] => flush(&words, milliseconds.parse().unwrap_or(u64::MAX)),
+        ["clock"] => clock(&words),
         ["stamp", file] => stamp(&words, file),
         ["http", address] => hello::serve(address).map(|()| 0),
         ["http-later", later, address] => serve_later(later, address),
@@ -113,6 +117,25 @@ fn slow_silently(seconds: u8, code: u8, wait: impl FnOnce(&mut Signals) -> io::R
     wait(&mut signals)?;
     pause(Duration::from_secs(seconds.into()));
     Ok(code)
+}
+
+fn flush(words: &[&str], milliseconds: u64) -> io::Result<u8> {
+    let mut signals = Signals::new([SIGTERM])?;
+    started(words)?;
+    signals.forever().next();
+    pause(Duration::from_millis(milliseconds));
+    say("flushed")?;
+    Ok(0)
+}
+
+fn clock(words: &[&str]) -> io::Result<u8> {
+    let mut signals = Signals::new([SIGUSR1])?;
+    started(words)?;
+    for _ in signals.forever() {
+        let now = clock_gettime(ClockId::Monotonic);
+        say(&(i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)).to_string())?;
+    }
+    Ok(0)
 }
 
 fn bytes() -> io::Result<u8> {
