@@ -33,20 +33,20 @@ pub(crate) struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts a daemon and waits until it answers; says why it has no bridge, and so no published ports,
+    /// Starts a daemon and waits until it answers; `init` is what `docker run --init` puts in front. Says why it has no bridge, and so no published ports,
     /// if it can have none.
-    pub(crate) fn start() -> io::Result<(Self, Option<io::Error>)> {
-        match Self::start_with(&[]) {
+    pub(crate) fn start(init: Option<&Path>) -> io::Result<(Self, Option<io::Error>)> {
+        match Self::start_with(init, &[]) {
             Ok(daemon) => Ok((daemon, None)),
             Err(why) => {
                 let no_network =
                     ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"];
-                Ok((Self::start_with(&no_network)?, Some(why)))
+                Ok((Self::start_with(init, &no_network)?, Some(why)))
             }
         }
     }
 
-    fn start_with(options: &[&str]) -> io::Result<Self> {
+    fn start_with(init: Option<&Path>, options: &[&str]) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("gracefully-dockerd-").tempdir()?;
         let at = directory.path();
         let cgroup = at.file_name().and_then(OsStr::to_str).unwrap_or("gracefully-dockerd").to_string();
@@ -59,6 +59,7 @@ impl Dockerd {
             .args(["--storage-driver=vfs", "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent"])
             .arg(format!("/{cgroup}"))
             .args(options)
+            .args(init.map(|init| format!("--init-path={}", init.display())))
             .arg("--config-file")
             .arg(at.join("daemon.json"))
             .arg("--data-root")

@@ -14,6 +14,8 @@ use crate::command;
 pub(crate) const VICTIM: &str = "gracefully-test/victim";
 /// The demo's program, by its Dockerfile.
 pub(crate) const SEED: &str = "gracefully-test/seed";
+/// The victim behind `gracefully-init`, by the example's Dockerfile.
+pub(crate) const INIT: &str = "gracefully-test/init";
 /// Victim and seed with a `/bin/sh` (busybox): for the shell form of CMD.
 pub(crate) const SHELL: &str = "gracefully-test/shell";
 /// The victim with `STOPSIGNAL SIGQUIT`.
@@ -27,11 +29,14 @@ pub(crate) fn build(host: &str, artifacts: &Artifacts) -> Result<()> {
     let at = context.path();
     fs::copy(&artifacts.seed, at.join("seed"))?;
     fs::copy(&artifacts.victim, at.join("victim"))?;
+    fs::copy(&artifacts.init, at.join("gracefully-init"))?;
     let busybox = command::find("busybox").context("no busybox: run cargo xtask setup")?;
     fs::copy(busybox, at.join("sh"))?;
 
     let seed = fs::read_to_string(root().join("examples/seed/Dockerfile"))?;
     build_one(host, SEED, at, &seed)?;
+    let init = fs::read_to_string(root().join("examples/init/Dockerfile"))?;
+    build_one(host, INIT, at, &init)?;
     build_one(host, VICTIM, at, "FROM scratch\nCOPY victim /victim\nENTRYPOINT [\"/victim\"]\n")?;
     build_one(host, QUIT, at, &format!("FROM {VICTIM}\nSTOPSIGNAL SIGQUIT\n"))?;
     let frame = at.join("frame");

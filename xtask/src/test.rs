@@ -84,7 +84,7 @@ fn start_docker(artifacts: &Artifacts) -> Result<(Dockerd, Option<std::io::Error
     if command::find("dockerd").is_none() {
         bail!("dockerd is not installed (Debian: docker.io)");
     }
-    let (daemon, no_bridge) = Dockerd::start().context("no private dockerd")?;
+    let (daemon, no_bridge) = Dockerd::start(Some(&artifacts.init)).context("no private dockerd")?;
     eprintln!("test: a private dockerd (pid {}) answers at {}", daemon.pid(), daemon.host());
     images::build(&daemon.host(), artifacts).context("the images could not be built")?;
     Ok((daemon, no_bridge))

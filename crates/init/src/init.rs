@@ -266,6 +266,7 @@ impl Init<'_> {
             _ if signal == Signal::PIPE && sender == Some(self.us) => {}
             _ if sender.is_none() && self.terminal.has_told_main(signal) => {}
             _ if self.is_stop_request(signal) => self.on_request(signal),
+            TSTP | TTIN | TTOU if self.options.rewrites.of(signal) != Some(signal) => self.pass_on(signal),
             // PID 1 cannot be stopped, so nobody would continue main.
             TSTP | TTIN | TTOU if self.is_pid_1() => {}
             TSTP | TTIN | TTOU => {
@@ -415,7 +416,7 @@ impl Init<'_> {
             if signal.number() == TSTP {
                 let _ = self.main.send_to_group(Signal::CONT);
             }
-        } else if self.terminal.take_back() {
+        } else if self.terminal.take_back(self.main) {
             let _ = stop_ourselves();
             // Somebody has continued us; SIGCONT is pending, and continues main.
         }
@@ -638,6 +639,7 @@ impl Init<'_> {
 
     /// Tells what happened; gives the exit code.
     fn conclude(self) -> u8 {
+        let _ = self.terminal.take_back(self.main);
         let Some(stop) = &self.stop else { return FAILURE };
         let Some(conclusion) = stop.sequence.conclusion() else { return FAILURE };
         let plan = stop.sequence.plan();

@@ -72,8 +72,7 @@ impl Terminal {
     /// Gives the foreground to main again, and continues its group. `false`: it was never ours to give.
     pub(crate) fn resume(&self, main: Child) -> bool {
         let Self::Ours { terminal, .. } = self else { return false };
-        let group = i32::try_from(main.pid()).ok().and_then(Pid::from_raw);
-        let _ = group.map(|group| tcsetpgrp(terminal, group));
+        let _ = pid(main).map(|group| tcsetpgrp(terminal, group));
         main.send_to_group(Signal::CONT).is_ok()
     }
 
@@ -85,14 +84,20 @@ impl Terminal {
         }
     }
 
-    /// Takes the foreground from main, which was stopped, so that our shell notices when we are stopped, too. `false`: there
-    /// is no terminal to do that with.
-    pub(crate) fn take_back(&self) -> bool {
+    /// Takes the foreground back from main, which was stopped or has ended, for whoever has started us: a shell notices that we
+    /// are stopped, or goes on. `false`: main has it not, or there is no terminal.
+    pub(crate) fn take_back(&self, main: Child) -> bool {
         match self {
-            Self::Ours { terminal, group } => tcsetpgrp(terminal, *group).is_ok(),
+            Self::Ours { terminal, group } => {
+                tcgetpgrp(terminal).ok() == pid(main) && tcsetpgrp(terminal, *group).is_ok()
+            }
             Self::None | Self::Others => false,
         }
     }
+}
+
+fn pid(child: Child) -> Option<Pid> {
+    i32::try_from(child.pid()).ok().and_then(Pid::from_raw)
 }
 
 /// The controlling terminal, also if standard input is something else. Where there is no /dev it can only be that.

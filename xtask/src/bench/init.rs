@@ -185,6 +185,7 @@ impl Inits {
             .arg(&self.victim)
             .args(["slow", "0", "0"])
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()?;
         // It says that its handlers are in place.
         read_line(&mut child)?;
@@ -200,6 +201,7 @@ impl Inits {
                 .arg(&self.victim)
                 .arg("clock")
                 .stdout(Stdio::piped())
+                .stderr(Stdio::null())
                 .spawn()?;
             read_line(&mut child)?;
             let pidfd = PidFd::open(child.id()).context("the init is gone")?;
@@ -293,13 +295,13 @@ fn reap(init: &Init, orphans: usize) -> Result<f64> {
 fn lost_at_start(init: &Init, tries: usize) -> Result<f64> {
     let mut lost = 0;
     for _ in 0..tries {
-        let mut child = Command::new(&init.path).args(["--", "sleep", "3"]).spawn()?;
+        let mut child = Command::new(&init.path).args(["--", "sleep", "0.3"]).stderr(Stdio::null()).spawn()?;
         let pidfd = PidFd::open(child.id()).context("the init is gone")?;
         while gracefully_linux::family::descendants(child.id()).is_empty() {
             std::hint::spin_loop();
         }
         pidfd.send(Signal::TERM).context("the init is gone")?;
-        // The whole three seconds: it was not told.
+        // To its own end: it was not told.
         lost += usize::from(child.wait()?.success());
     }
     #[expect(clippy::cast_precision_loss, reason = "thousands")]

@@ -31,7 +31,7 @@ impl Workbench {
         command::run(&mut build)?;
         let gracefully = target_dir()?.join("release/gracefully");
         let (daemon, no_bridge) =
-            Dockerd::start().context("no private dockerd (it needs root and docker.io)")?;
+            Dockerd::start(None).context("no private dockerd (it needs root and docker.io)")?;
         if let Some(why) = no_bridge {
             return Err(why).context("the private dockerd can publish no ports");
         }

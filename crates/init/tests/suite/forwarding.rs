@@ -63,6 +63,19 @@ fn a_rewrite_that_is_none_starts_nothing(way: Way) {
     }
 }
 
+/// 10: what the terminal's signals are rewritten to comes through, and stops nobody.
+fn stop_signals_of_the_terminal_are_rewritten(way: Way) {
+    let options = ["-r", "TSTP:USR1", "-r", "TTIN:USR2", "-r", "TTOU:HUP"];
+    let mut init = Setup::new(way).options(&options).start(&python("catch 1,10,12,15"));
+    init.says("ready");
+    for (signal, got) in [(20, 10), (21, 12), (22, 1)] {
+        init.signal(signal);
+        assert_eq!(init.line(), format!("got {got}"));
+    }
+    init.signal(15);
+    assert_eq!(init.end().code, 0);
+}
+
 /// 11, 12: not PID 1, it stops with main and goes on with main.
 fn a_stop_by_the_terminal_means_both(way: Way) {
     let mut init =
@@ -159,7 +172,7 @@ fn a_group_is_signalled_as_one(way: Way) {
 }
 
 super::cases! {
-    everywhere: default_actions_end_main, every_signal_comes_once, sigchld_is_not_passed_on, signals_are_rewritten,
+    everywhere: stop_signals_of_the_terminal_are_rewritten, default_actions_end_main, every_signal_comes_once, sigchld_is_not_passed_on, signals_are_rewritten,
         a_rewrite_that_is_none_starts_nothing, workers_are_signalled_once, a_group_is_signalled_as_one,
         a_second_stop_signal_comes_through, a_death_by_a_harmless_signal_is_explained;
     as_subreaper: a_stop_by_the_terminal_means_both;

@@ -355,17 +355,24 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
 
 /// Whether this machine lets inits run in this way; if not, says so and counts it as skipped.
 pub(crate) fn can_run(way: Way) -> bool {
-    use std::io::Write;
     let why = match way {
         Way::Subreaper => return true,
         Way::Pid1 | Way::Unprivileged if rustix::process::geteuid().is_root() => return true,
         Way::Pid1 | Way::Unprivileged => "a PID namespace needs root",
     };
-    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    skip(why);
+    false
+}
+
+/// Says that the test of this thread cannot run here, and counts it.
+pub(crate) fn skip(why: &str) {
+    use std::io::Write;
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or_default();
     let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
     if let Some(file) = std::env::var_os("GRACEFULLY_TEST_SKIPS") {
-        let file = std::fs::OpenOptions::new().append(true).open(file);
-        let _ = file.and_then(|mut file| writeln!(file, "{name}: {why}"));
+        let mut file = std::fs::OpenOptions::new().append(true).open(file).expect("the file of skips");
+        // One write, so that lines of parallel tests do not mix.
+        file.write_all(format!("{name}\t{why}\n").as_bytes()).expect("the file of skips takes a line");
     }
-    false
 }

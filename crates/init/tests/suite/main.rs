@@ -46,6 +46,7 @@ pub(crate) use cases;
 
 mod harness;
 
+mod docker;
 mod environment;
 mod exits;
 mod forwarding;

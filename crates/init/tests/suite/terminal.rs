@@ -88,6 +88,24 @@ fn the_foreground_is_not_stolen(way: Way) {
     assert_eq!(code, 7);
 }
 
+/// 49: a terminal that stops whoever writes from the background does not stop the init.
+fn its_own_words_do_not_stop_it(way: Way) {
+    let init = init().display().to_string();
+    let command = format!("stty tostop; {init} -- sh -c 'echo ready; sleep 0.2 & exit 5'; echo ended $?");
+    let (said, code) = on_a_terminal(way, &command, "");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("1 other process was told to end") && said.contains("ended 5"), "{said}");
+}
+
+/// 51: standard input is something else, and main has the terminal all the same.
+fn the_terminal_is_mains_without_standard_input(way: Way) {
+    let init = init().display().to_string();
+    let command = format!("{init} -- sh -c 'echo ready; read line </dev/tty; echo got $line' </dev/null");
+    let (said, code) = on_a_terminal(way, &command, r"word\n");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("got word"), "{said}");
+}
+
 /// 55
 fn an_init_behind_an_init(way: Way) {
     let init = init().display().to_string();
@@ -98,6 +116,6 @@ fn an_init_behind_an_init(way: Way) {
 super::cases! {
     as_pid1: ctrl_z_stops_nobody_for_ever;
     as_subreaper: the_foreground_is_not_stolen;
-    on_terminals: a_filter_works_to_its_end, a_shell_has_job_control, one_ctrl_c_is_one_sigint, a_new_size_is_told_once,
+    on_terminals: its_own_words_do_not_stop_it, the_terminal_is_mains_without_standard_input, a_filter_works_to_its_end, a_shell_has_job_control, one_ctrl_c_is_one_sigint, a_new_size_is_told_once,
         an_init_behind_an_init;
 }
