@@ -7,7 +7,7 @@
 //!
 //! The end-to-end suite uses this file too, for the daemon that dies in the middle of a stop.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -32,21 +32,30 @@ pub(crate) struct Dockerd {
     cgroup: String,
 }
 
+/// What may be different from a plain daemon.
+#[derive(Debug, Default)]
+pub(crate) struct Options<'a> {
+    /// What `docker run --init` puts in front.
+    pub(crate) init: Option<&'a Path>,
+    /// Where it looks for programs first, such as another `iptables`.
+    pub(crate) path: Option<&'a Path>,
+}
+
 impl Dockerd {
-    /// Starts a daemon and waits until it answers; `init` is what `docker run --init` puts in front. Says why it has no bridge, and so no published ports,
+    /// Starts a daemon and waits until it answers; says why it has no bridge, and so no published ports,
     /// if it can have none.
-    pub(crate) fn start(init: Option<&Path>) -> io::Result<(Self, Option<io::Error>)> {
-        match Self::start_with(init, &[]) {
+    pub(crate) fn start(options: &Options<'_>) -> io::Result<(Self, Option<io::Error>)> {
+        match Self::start_with(options, &[]) {
             Ok(daemon) => Ok((daemon, None)),
             Err(why) => {
                 let no_network =
                     ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"];
-                Ok((Self::start_with(init, &no_network)?, Some(why)))
+                Ok((Self::start_with(options, &no_network)?, Some(why)))
             }
         }
     }
 
-    fn start_with(init: Option<&Path>, options: &[&str]) -> io::Result<Self> {
+    fn start_with(options: &Options<'_>, words: &[&str]) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("gracefully-dockerd-").tempdir()?;
         let at = directory.path();
         let cgroup = at.file_name().and_then(OsStr::to_str).unwrap_or("gracefully-dockerd").to_string();
@@ -58,8 +67,8 @@ impl Dockerd {
             .args(["--net", "--", "setpriv", "--pdeathsig", "TERM", "--", "sh", "-c", LOOPBACK, "dockerd"])
             .args(["--storage-driver=vfs", "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent"])
             .arg(format!("/{cgroup}"))
-            .args(options)
-            .args(init.map(|init| format!("--init-path={}", init.display())))
+            .args(words)
+            .args(options.init.map(|init| format!("--init-path={}", init.display())))
             .arg("--config-file")
             .arg(at.join("daemon.json"))
             .arg("--data-root")
@@ -70,6 +79,7 @@ impl Dockerd {
             .arg(at.join("docker.pid"))
             .arg("--host")
             .arg(format!("unix://{}", socket(at).display()))
+            .env("PATH", path(options.path))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -89,6 +99,15 @@ impl Dockerd {
     /// The daemon's own process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+}
+
+/// Ours, behind this one.
+fn path(first: Option<&Path>) -> OsString {
+    let ours = std::env::var_os("PATH").unwrap_or_default();
+    match first {
+        Some(first) => [first.as_os_str(), &*ours].join(OsStr::new(":")),
+        None => ours,
     }
 }
 

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::artifacts::{self, Artifacts, cargo, root};
-use crate::dockerd::Dockerd;
+use crate::dockerd::{Dockerd, Options};
 use crate::podman::Podman;
 use crate::{autopsy, command, images, setup};
 
@@ -84,7 +84,8 @@ fn start_docker(artifacts: &Artifacts) -> Result<(Dockerd, Option<std::io::Error
     if command::find("dockerd").is_none() {
         bail!("dockerd is not installed (Debian: docker.io)");
     }
-    let (daemon, no_bridge) = Dockerd::start(Some(&artifacts.init)).context("no private dockerd")?;
+    let (daemon, no_bridge) =
+        Dockerd::start(&Options { init: Some(&artifacts.init), path: None }).context("no private dockerd")?;
     eprintln!("test: a private dockerd (pid {}) answers at {}", daemon.pid(), daemon.host());
     images::build(&daemon.host(), artifacts).context("the images could not be built")?;
     Ok((daemon, no_bridge))

@@ -295,7 +295,8 @@ fn reap(init: &Init, orphans: usize) -> Result<f64> {
 fn lost_at_start(init: &Init, tries: usize) -> Result<f64> {
     let mut lost = 0;
     for _ in 0..tries {
-        let mut child = Command::new(&init.path).args(["--", "sleep", "0.3"]).stderr(Stdio::null()).spawn()?;
+        let mut child =
+            Command::new(&init.path).args(["--", "sleep", "0.3"]).stderr(Stdio::null()).spawn()?;
         let pidfd = PidFd::open(child.id()).context("the init is gone")?;
         while gracefully_linux::family::descendants(child.id()).is_empty() {
             std::hint::spin_loop();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use gracefully_linux::netns::NetNs;
 
 use crate::artifacts::{self, Artifacts, cargo, root, target_dir};
-use crate::dockerd::Dockerd;
+use crate::dockerd::{Dockerd, Options};
 use crate::{command, images, setup};
 
 /// Everything that a measurement needs.
@@ -30,8 +30,8 @@ impl Workbench {
         build.args(["build", "--quiet", "--release", "--package", "gracefully"]).current_dir(root());
         command::run(&mut build)?;
         let gracefully = target_dir()?.join("release/gracefully");
-        let (daemon, no_bridge) =
-            Dockerd::start(None).context("no private dockerd (it needs root and docker.io)")?;
+        let (daemon, no_bridge) = Dockerd::start(&Options::default())
+            .context("no private dockerd (it needs root and docker.io)")?;
         if let Some(why) = no_bridge {
             return Err(why).context("the private dockerd can publish no ports");
         }

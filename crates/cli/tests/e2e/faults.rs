@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::dockerd::Dockerd;
+use crate::dockerd::{Dockerd, Options};
 use crate::harness::{
     Kind, LONG, NOT_TEN, SECOND, Target, World, behaviours, eventually, gracefully, kill, new_name, run,
     skip_test, start,
@@ -117,7 +117,7 @@ fn daemon_that_talks_nonsense(world: &World) {
 
 /// The container goes on and docker would never kill it; we hold it by a pidfd, so our own deadline does.
 fn daemon_dies_during_a_stop(world: &World) {
-    let (daemon, _) = Dockerd::start(None).expect("a second private daemon");
+    let (daemon, _) = Dockerd::start(&Options::default()).expect("a second private daemon");
     let host = daemon.host();
     let docker = |args: &[&str]| {
         let mut docker = Command::new("docker");

@@ -93,7 +93,7 @@ fn without_rights() {
     for options in [&["--user", "1000"][..], nobody] {
         let container =
             Container::run(&[options, &[IMAGE]].concat(), &["/victim", "http-graceful", "127.0.0.1:8080"]);
-        container.says("started http-graceful");
+        container.says("listening");
         let status = docker(&["exec", &container.0, "/gracefully-init", "status"]);
         assert!(said(&status).contains("\"state\":\"running\""), "{}", said(&status));
         let (code, log) = container.stop();

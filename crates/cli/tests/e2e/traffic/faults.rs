@@ -1,17 +1,23 @@
 //! Everything that may happen to a drain.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use gracefully_load::{Client, Outcome as Answer};
+use gracefully_linux::netns::NetNs;
+use gracefully_load::{Client, Load, Outcome as Answer};
 use rustix::process::Signal;
 
 use super::server::{Neighbour, Server, Way};
 use super::soon;
-use crate::harness::{NOT_TEN, SECOND, World, behaviours, eventually, gracefully, read_report, run, signal};
+use crate::dockerd::{Dockerd, Options};
+use crate::harness::{
+    NOT_TEN, SECOND, World, behaviours, eventually, gracefully, read_report, run, signal, skip,
+};
 
 behaviours! {
     "A" container_that_somebody_removes_ends_the_drain [docker bridge local];
@@ -25,6 +31,7 @@ behaviours! {
     "A" from_a_container_it_works_as_the_documentation_says [bridge];
     "A" restart_waits_until_the_program_is_healthy [docker];
     "A" nothing_in_path_is_needed [docker bridge local];
+    "A" rules_of_iptables_legacy_do_not_matter [bridge];
     "A" what_needs_rights_is_said_and_the_rest_is_done [process];
     "A" a_thousand_at_once_are_held [bridge local];
 }
@@ -177,6 +184,72 @@ fn nothing_in_path_is_needed(world: &World) {
     let report = read_report(&file);
     assert_eq!(tally.failed(), 0, "{tally}: {report:#}");
     assert_eq!(report["connections"]["gate"]["method"], "nfqueue", "{report:#}");
+}
+
+/// A daemon that makes its rules in the kernel's older tables: they are another subsystem there, and other hooks.
+fn rules_of_iptables_legacy_do_not_matter(world: &World) {
+    let programs = world.directory().join("programs");
+    fs::create_dir(&programs).expect("a directory");
+    for name in ["iptables", "ip6tables"] {
+        let legacy = Path::new("/usr/sbin").join(format!("{name}-legacy"));
+        symlink(&legacy, programs.join(name)).expect("a link");
+    }
+    let options = Options { path: Some(&programs), ..Options::default() };
+    let (daemon, no_bridge) = Dockerd::start(&options).expect("a second private daemon");
+    if let Some(why) = no_bridge {
+        return skip(module_path!(), &format!("no daemon with iptables-legacy: {why}"));
+    }
+    let host = daemon.host();
+    let namespace = NetNs::of(daemon.pid()).expect("it runs");
+    let there = |work: &mut dyn FnMut()| namespace.inside(work).expect("we are root");
+    there(&mut || {
+        let rules = run(Command::new("iptables-legacy").args(["-t", "nat", "-S"])).stdout();
+        assert!(rules.contains("-j MASQUERADE"), "the daemon's rules are there: {rules}");
+    });
+
+    let docker = |args: &[&str]| {
+        let outcome = run(Command::new("docker").args(["--host", &host]).args(args));
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
+    };
+    let image = world.directory().join("image.tar").display().to_string();
+    assert_eq!(run(&mut world.docker(&["save", "--output", &image, "gracefully-test/victim"])).code, 0);
+    docker(&["load", "--input", &image]);
+    // By the kernel's translation, and by the daemon's proxy.
+    for at in ["172.17.0.1:18080", "127.0.0.1:18081"] {
+        let at: SocketAddr = at.parse().expect("an address");
+        let publish = format!("{at}:8080");
+        docker(&[
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "--publish",
+            &publish,
+            "gracefully-test/victim",
+            "http",
+            "0.0.0.0:8080",
+        ]);
+        there(&mut || {
+            eventually("it answers", || {
+                (Client::new(at, false).ask("/").0 == Answer::Answered).then_some(())
+            });
+            let clients = Load { path: "/sleep/20".into(), ..Load::new(at, 16) }.start();
+            soon(200);
+            let file = world.directory().join("report.json");
+            let restart = ["--engine", "docker", "--host", &host, "restart", "--report"];
+            let restart = run(gracefully(&restart).arg(&file).arg("web"));
+            restart.is(0, "web\n");
+            eventually("it answers", || {
+                (Client::new(at, false).ask("/").0 == Answer::Answered).then_some(())
+            });
+            let tally = clients.stop();
+            let report = read_report(&file);
+            assert_eq!(tally.failed(), 0, "{at}: {tally}: {report:#}");
+            assert!(tally.answered > 20, "{tally}");
+            assert_eq!(report["connections"]["gate"]["method"], "nfqueue", "{report:#}");
+        });
+        docker(&["rm", "--force", "web"]);
+    }
 }
 
 /// An ordinary user stops a program of their own: it is drained, and one line says what would need more rights.
