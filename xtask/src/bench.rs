@@ -22,54 +22,76 @@ use self::conmon::Conmon;
 use self::sample::{Samples, pairs, single};
 use self::table::Row;
 use self::workbench::Workbench;
-use crate::artifacts::root;
-use crate::command;
+use crate::artifacts::{self, root};
+use crate::{command, setup};
 
-/// The parts that may be measured alone.
-const PARTS: [&str; 5] = ["stop", "drain", "restart", "init", "suite"];
+/// The parts of a page, each of which may be measured alone.
+const GRACEFULLY: [&str; 3] = ["stop", "drain", "restart"];
+const INIT: [&str; 2] = ["init", "suite"];
 
-/// Measures everything, or only the parts that are named, and prints the tables; with `--write`, makes BENCHMARKS.md of them.
+/// Measures everything, or only the parts that are named, and prints the pages; with `--write`, a page that has all its parts is
+/// written down, too.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut quick, mut write, mut only) = (false, false, Vec::new());
     for arg in args {
         match arg.as_str() {
             "--quick" => quick = true,
             "--write" => write = true,
-            part if PARTS.contains(&part) => only.push(part),
-            other => bail!("unknown word {other}: {}, --quick or --write", PARTS.join(", ")),
+            part if GRACEFULLY.contains(&part) || INIT.contains(&part) => only.push(part),
+            other => {
+                let parts = [&GRACEFULLY[..], &INIT].concat();
+                bail!("unknown word {other}: {}, --quick or --write", parts.join(", "))
+            }
         }
     }
-    if write && !only.is_empty() {
-        bail!("BENCHMARKS.md has all parts: leave out {:?} or --write", only.join(" "));
+    let wanted = |part: &&str| only.is_empty() || only.contains(part);
+    for (parts, path, measure) in [
+        (&GRACEFULLY[..], "BENCHMARKS.md", gracefully as fn(&[&str], bool) -> Result<String>),
+        (&INIT, "docs/init-benchmarks.md", inits),
+    ] {
+        let measured: Vec<&str> = parts.iter().copied().filter(wanted).collect();
+        if measured.is_empty() {
+            continue;
+        }
+        let page = measure(&measured, quick)?;
+        print!("{page}");
+        if write && measured.len() == parts.len() {
+            fs::write(root().join(path), page)?;
+        }
     }
-    let wanted = |part| only.is_empty() || only.contains(&part);
+    Ok(())
+}
+
+/// `gracefully` beside docker.
+fn gracefully(parts: &[&str], quick: bool) -> Result<String> {
     let bench = Workbench::set_up()?;
     let n = if quick { 10 } else { 30 };
-
     let (mut rows, mut sections) = (Vec::new(), String::new());
-    if wanted("stop") {
+    if parts.contains(&"stop") {
         rows.extend(stop(&bench, n, if quick { 1 } else { 10 })?);
     }
-    if wanted("drain") {
+    if parts.contains(&"drain") {
         rows.extend(drain::measure(&bench, n)?);
     }
-    if wanted("restart") {
+    if parts.contains(&"restart") {
         sections += &restart::measure(&bench, if quick { 5 } else { 20 })?;
         sections += &restart::long_answer(&bench)?;
     }
-    let inits = || init::Inits::find(bench.artifacts());
-    if wanted("init") {
-        sections += &inits()?.measure(if quick { 20 } else { 200 })?;
+    table::page(&rows, &sections, &bench.versions()?)
+}
+
+/// `gracefully-init` beside other inits.
+fn inits(parts: &[&str], quick: bool) -> Result<String> {
+    setup::run()?;
+    let inits = init::Inits::find(&artifacts::build()?)?;
+    let mut page = init::heading();
+    if parts.contains(&"init") {
+        page += &inits.measure(if quick { 20 } else { 200 })?;
     }
-    if wanted("suite") {
-        sections += &init::conformance(&inits()?)?;
+    if parts.contains(&"suite") {
+        page += &init::conformance(&inits)?;
     }
-    let text = table::page(&rows, &sections, &bench.versions()?)?;
-    print!("{text}");
-    if write {
-        fs::write(root().join("BENCHMARKS.md"), text)?;
-    }
-    Ok(())
+    Ok(page + &format!("\n## Machine\n\n{}\n{}", table::machine()?, inits.versions()?))
 }
 
 /// What docker does, too: run and stop. `n` times each, and `many` times fifty containers.

@@ -68,4 +68,25 @@ mod tests {
             assert_eq!(Rewrites::default().add(bad), None, "{bad:?}");
         }
     }
+
+    /// Whatever the text is, it is a rewrite of two signals or none at all, and a rewrite that is none changes nothing.
+    #[test]
+    fn any_text_at_all() {
+        let parts = ["15", "SIG", "TERM", ":", "0", "RTMIN+3", "-1", " ", "\u{e9}", "64"];
+        let mut random = 1_u64;
+        let mut next = |below: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(random >> 33).unwrap() % below
+        };
+        let mut rewritten = 0;
+        for _ in 0..20_000 {
+            let text: alloc::string::String = (0..next(5)).map(|_| parts[next(parts.len())]).collect();
+            let mut it = Rewrites::default();
+            let added = it.add(&text).is_some();
+            let changed = Signal::all().filter(|&signal| it.of(signal) != Some(signal)).count();
+            assert!(if added { changed <= 1 } else { changed == 0 }, "{text:?}");
+            rewritten += changed;
+        }
+        assert!(rewritten > 20, "{rewritten}");
+    }
 }

@@ -18,6 +18,15 @@ use super::sample::{monotonic_nanoseconds, quantile};
 use crate::artifacts::{Artifacts, cargo, root};
 use crate::command;
 
+/// How the page begins.
+pub(crate) fn heading() -> String {
+    String::from(
+        "# gracefully-init beside tini, dumb-init and catatonit\n\n\
+         Written by `cargo xtask bench init suite --write`, all of it in one run. Where time is measured each init has its turn in every\n\
+         round; the numbers are medians where nothing else is said.\n",
+    )
+}
+
 /// The inits, ours first.
 #[derive(Debug)]
 pub(crate) struct Inits {
@@ -84,7 +93,7 @@ impl Inits {
         eprintln!("bench: idle");
         lines.push(self.line("wake-ups in 4 s without anything to do", "", &[], |init| self.idle(init))?);
 
-        let mut text = String::from("\n## PID 1\n\n| what |");
+        let mut text = String::from("\n## What it costs\n\n| what |");
         text.extend(self.all.iter().map(|init| format!(" {} |", init.name)));
         text += " goal | reached |\n|---|";
         text.extend(self.all.iter().map(|_| "---|"));
@@ -101,6 +110,17 @@ impl Inits {
                 text += if self.flushes(init, script)? { " yes |" } else { " no |" };
             }
             text.push('\n');
+        }
+        Ok(text)
+    }
+
+    /// Which versions were measured.
+    pub(crate) fn versions(&self) -> Result<String> {
+        let mut text = String::new();
+        for init in self.all.iter().filter(|init| init.name != "tini-static") {
+            let output = Command::new(&init.path).arg("--version").output()?;
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            text += &format!("{}: {}\n", init.name, said.lines().next().unwrap_or_default());
         }
         Ok(text)
     }

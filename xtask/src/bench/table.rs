@@ -89,7 +89,8 @@ pub(crate) fn page(rows: &[Row], sections: &str, versions: &str) -> Result<Strin
     Ok(page)
 }
 
-fn machine() -> Result<String> {
+/// The machine, and what else it did.
+pub(super) fn machine() -> Result<String> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model =
         cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");

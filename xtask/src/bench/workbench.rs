@@ -50,10 +50,6 @@ impl Workbench {
         self.directory().join("docker-gracefully")
     }
 
-    pub(crate) fn artifacts(&self) -> &Artifacts {
-        &self.artifacts
-    }
-
     pub(crate) fn victim(&self) -> &Path {
         &self.artifacts.victim
     }

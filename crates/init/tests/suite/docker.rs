@@ -4,7 +4,8 @@
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::harness::{eventually, is_ours, skip};
+use crate::dockerd::{Dockerd, Options};
+use crate::harness::{eventually, init, is_ours, skip};
 
 const IMAGE: &str = "gracefully-test/init";
 const VICTIM: &str = "gracefully-test/victim";
@@ -157,4 +158,112 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         ["docker", "--host", &host, "run", "-it", "--rm", "--init", "--network", "none", VICTIM, "default"];
     let status = Command::new("python3").args(["-c", script]).args(run).status().unwrap();
     assert_eq!(status.code(), Some(130));
+}
+
+/// `podman run --init` with ours, and the example's pod.
+#[test]
+fn in_podman() {
+    if !is_ours() {
+        return;
+    }
+    let Ok(host) = std::env::var("GRACEFULLY_TEST_PODMAN_HOST") else {
+        let why = std::env::var("GRACEFULLY_TEST_NO_PODMAN");
+        return skip(&why.unwrap_or("cargo xtask test starts a Podman".into()));
+    };
+    let podman = |args: &[&str]| {
+        Command::new("podman")
+            .args(["--remote", "--url", &host])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    let done = |args: &[&str]| {
+        let output = podman(args);
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        said(&output)
+    };
+    let name = format!("init-suite-{}", std::process::id());
+    let init = init().display().to_string();
+    done(&[
+        "run",
+        "--detach",
+        "--network",
+        "none",
+        "--name",
+        &name,
+        "--init",
+        "--init-path",
+        &init,
+        VICTIM,
+        "slow",
+        "0",
+        "6",
+    ]);
+    eventually("it has started", || said(&podman(&["logs", &name])).contains("started slow"));
+    done(&["stop", &name]);
+    let log = said(&podman(&["logs", &name]));
+    let code = done(&["inspect", "--format", "{{.State.ExitCode}}", &name]);
+    done(&["rm", "--force", &name]);
+    assert_eq!(code.trim(), "6", "{log}");
+    assert!(log.contains("graceful: SIGTERM → exit 6"), "{log}");
+
+    let pod = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/init/kubernetes.yaml");
+    done(&["tag", IMAGE, "localhost/gracefully-test/init:latest"]);
+    done(&["kube", "play", "--network", "none", pod]);
+    eventually("the pod has started", || said(&podman(&["logs", "web-web"])).contains("started slow"));
+    done(&["pod", "stop", "web"]);
+    let log = said(&podman(&["logs", "web-web"]));
+    done(&["pod", "rm", "--force", "web"]);
+    assert!(log.contains("graceful: SIGTERM → exit 0") && log.contains("of 30 s"), "{log}");
+}
+
+/// A service of Swarm, on a daemon of its own: being a manager would show in every other test.
+#[test]
+fn in_swarm() {
+    if !can_run() {
+        return;
+    }
+    let options = Options { init: Some(&init()), path: None };
+    let (daemon, _) = Dockerd::start(&options).expect("a second private daemon");
+    let host = daemon.host();
+    let done = |args: &[&str]| {
+        let output =
+            Command::new("docker").args(["--host", &host]).args(args).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        said(&output)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("image.tar").display().to_string();
+    assert!(docker(&["save", "--output", &image, VICTIM]).status.success());
+    done(&["load", "--input", &image]);
+    done(&["swarm", "init", "--advertise-addr", "127.0.0.1"]);
+    done(&[
+        "service",
+        "create",
+        "--name",
+        "web",
+        "--detach",
+        "--init",
+        "--network",
+        "host",
+        "--stop-grace-period",
+        "20s",
+        "--env",
+        "GRACEFULLY_GRACE=20",
+        "--no-resolve-image",
+        VICTIM,
+        "slow",
+        "0",
+        "7",
+    ]);
+    eventually("the task has started", || done(&["service", "logs", "web"]).contains("started slow"));
+    let container = done(&["ps", "--quiet", "--no-trunc"]).trim().to_owned();
+    done(&["service", "update", "--detach", "--no-resolve-image", "--replicas", "0", "web"]);
+    eventually("it has ended", || {
+        done(&["inspect", "--format", "{{.State.Status}}", &container]).trim() == "exited"
+    });
+    assert_eq!(done(&["inspect", "--format", "{{.State.ExitCode}}", &container]).trim(), "7");
+    let log = done(&["logs", &container]);
+    assert!(log.contains("graceful: SIGTERM → exit 7") && log.contains("of 20 s"), "{log}");
 }

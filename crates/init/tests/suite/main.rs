@@ -44,6 +44,9 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
+#[expect(dead_code, reason = "others who use it ask for more")]
+#[path = "../../../../xtask/src/dockerd.rs"]
+mod dockerd;
 mod harness;
 
 mod docker;
