@@ -256,7 +256,7 @@ impl Parser<'_> {
                 self.rest = after;
                 text(value)?
             }
-            (None, []) => return Err(UsageError(format!("--{name} needs a value"))),
+            (None, []) => return Err(UsageError(format!("{} needs a value", shown(name)))),
         };
         match name {
             "hook-limit" => {
@@ -399,14 +399,17 @@ impl Options {
     }
 }
 
-/// `QUIT` or `QUIT,TERM`
+/// `QUIT` or `QUIT,TERM`. What nobody can catch is no request.
 fn stop_signals(value: &str) -> Result<StopSignals> {
     let (first, then) = match value.split_once(',') {
         Some((first, then)) => (first, Some(then)),
         None => (value, None),
     };
-    let signal =
-        |text| needed(values::signal(text), "stop-signal", value, "one or two signals such as QUIT,TERM");
+    let catchable = |signal: &Signal| *signal != Signal::KILL && *signal != Signal::STOP;
+    let signal = |text| {
+        let signal = values::signal(text).filter(catchable);
+        needed(signal, "stop-signal", value, "one or two signals that can be handled, such as QUIT,TERM")
+    };
     Ok(StopSignals { first: Some(signal(first)?), then: then.map(signal).transpose()? })
 }
 
@@ -415,7 +418,16 @@ fn path(name: &str, value: &str) -> Result<CString> {
 }
 
 fn needed<T>(parsed: Option<T>, name: &str, value: &str, what: &str) -> Result<T> {
-    parsed.ok_or_else(|| UsageError(format!("--{name} {value:?}: not {what}")))
+    parsed.ok_or_else(|| UsageError(format!("{} {value:?}: not {what}", shown(name))))
+}
+
+/// An option as `--help` has it.
+fn shown(name: &str) -> String {
+    match name {
+        "remap-exit" => "-e".into(),
+        "parent-death" => "-p".into(),
+        _ => format!("--{name}"),
+    }
 }
 
 fn not_a_command(name: &str, value: &str) -> UsageError {

@@ -32,6 +32,10 @@ pub struct Chores<'a> {
     options: &'a Options,
     sidecars: Vec<Sidecar<'a>>,
     first: First,
+    /// When the time for what comes first is up; `None`: never.
+    until: Option<Duration>,
+    /// It is up.
+    overdue: bool,
     /// The child that writes to the disk.
     sync: Option<Child>,
     /// What went wrong with the chores that come first.
@@ -77,7 +81,15 @@ pub enum Ended {
 impl<'a> Chores<'a> {
     /// Those of these options.
     pub fn new(options: &'a Options) -> Self {
-        Self { options, sidecars: Vec::new(), first: First::NotBegun, sync: None, failures: Vec::new() }
+        Self {
+            options,
+            sidecars: Vec::new(),
+            first: First::NotBegun,
+            until: None,
+            overdue: false,
+            sync: None,
+            failures: Vec::new(),
+        }
     }
 
     /// Whether the programs of all commands are there: at the stop it would be too late to say so.
@@ -108,8 +120,9 @@ impl<'a> Chores<'a> {
         failures
     }
 
-    /// Begins with what comes first.
-    pub fn begin(&mut self, inheritance: &Inheritance<'_>, now: Duration) {
+    /// Begins with what comes first, which may take until then.
+    pub fn begin(&mut self, until: Option<Duration>, inheritance: &Inheritance<'_>, now: Duration) {
+        self.until = until;
         for child in self.sidecars.iter().filter_map(|sidecar| sidecar.child) {
             // A shell as a sidecar passes nothing on, so its group is told.
             for signal in [Signal::TERM, Signal::CONT] {
@@ -178,20 +191,48 @@ impl<'a> Chores<'a> {
     /// When something is due.
     pub fn due(&self) -> Option<Duration> {
         match self.first {
-            First::Hook { limit, .. } => limit,
-            First::NotBegun | First::HooksDone | First::Told => None,
+            First::NotBegun => None,
+            First::Hook { limit, .. } => [limit, self.until()].into_iter().flatten().min(),
+            First::HooksDone | First::Told => self.until(),
         }
     }
 
-    /// Kills the hook whose time is up. Its end is told like any other.
+    /// When the time for what comes first is up, if it is not.
+    fn until(&self) -> Option<Duration> {
+        self.until.filter(|_| !self.overdue)
+    }
+
+    /// Kills the hook whose time is up, and when the time of all is up, runs no more.
     pub fn on_time(&mut self, now: Duration) {
-        if let First::Hook { number, child, limit: Some(limit) } = self.first
-            && limit <= now
-        {
+        let over = |limit: Option<Duration>| limit.is_some_and(|limit| limit <= now);
+        self.overdue |= over(self.until);
+        let First::Hook { number, child, limit } = self.first else { return };
+        if over(limit) || self.overdue {
             let _ = child.send_to_group(Signal::KILL);
             let name = self.options.hooks[number].command.name();
             self.failures.push(format!("hook {name}: took longer than it may"));
+            // Its end is told like any other, and the next one follows.
             self.first = First::Hook { number, child, limit: None };
+        }
+        if self.overdue {
+            let left = self.options.hooks.iter().skip(number + 1);
+            self.failures.extend(left.map(|hook| format!("hook {}: not run, no time", hook.command.name())));
+            self.first = First::HooksDone;
+        }
+    }
+
+    /// Does a hook run?
+    pub fn hook_runs(&self) -> bool {
+        matches!(self.first, First::Hook { .. })
+    }
+
+    /// Nobody else is left, and their time is up: kills what is there.
+    pub fn give_up(&self) {
+        if !self.overdue {
+            return;
+        }
+        for child in self.sidecars.iter().filter_map(|sidecar| sidecar.child) {
+            let _ = child.send_to_group(Signal::KILL);
         }
     }
 

@@ -15,7 +15,7 @@ use gracefully_core::event::{Action, Event, ExitStatus};
 use gracefully_core::exit::SIGNAL_BASE;
 use gracefully_core::phase::Phase;
 use gracefully_core::plan::{NewConnections, Plan, Reach, Work};
-use gracefully_core::policy::{Care, Policy, Request, Settings, Then, Within};
+use gracefully_core::policy::{Care, Policy, Request, Settings, Source, Sourced, Then, Within};
 use gracefully_core::sequence::Sequence;
 use gracefully_core::signal::Signal;
 use gracefully_linux::errno::Described;
@@ -43,6 +43,12 @@ const HAD_TIME: Duration = Duration::from_secs(5);
 
 /// How often children are looked after even if other signals keep coming: they have lower numbers than SIGCHLD, and come first.
 const SIGNALS_IN_A_ROW: u32 = 64;
+
+/// How many children are reaped before signals and deadlines have their turn again.
+const REAPED_IN_A_ROW: u32 = 64;
+
+/// How long after a death it is looked whether it has left orphans that were never told: one look for many deaths.
+const LOOK_FOR_ORPHANS: Duration = Duration::from_millis(20);
 
 /// How often we look whether main listens, while sidecars wait for that.
 const LOOK_FOR_LISTENER: Duration = Duration::from_millis(50);
@@ -74,6 +80,8 @@ pub(crate) struct Init<'a> {
     check_at: Option<Duration>,
     /// When to look whether main listens.
     listener_at: Option<Duration>,
+    /// There may be more children to reap.
+    unreaped: bool,
 }
 
 /// A stop, or what comes after a crash.
@@ -87,8 +95,10 @@ struct Stop {
     /// When it began; since 1970.
     at: Duration,
     watch: Option<Watch>,
-    /// When the others are told, if main is a shell that waits for one of them.
-    tell_others_at: Option<Duration>,
+    /// When the others are told, if main is a shell that waits for one of them; and later, when new orphans are.
+    tell_at: Option<Duration>,
+    /// The others have been told.
+    others_told: bool,
     /// Who was left when the rest was killed.
     killed: Vec<String>,
     killing: bool,
@@ -179,6 +189,7 @@ impl<'a> Init<'a> {
             said_refused: false,
             check_at: Some(now() + HAD_TIME),
             listener_at: waits.then(now),
+            unreaped: false,
         })
     }
 }
@@ -197,22 +208,27 @@ fn close_inherited(report: Option<&ReportFile>, terminal: &Terminal) {
 impl Init<'_> {
     /// Until the end; gives the exit code.
     pub(crate) fn run(mut self) -> u8 {
-        let mut in_a_row = 0;
+        let mut in_a_row = 0_u32;
         loop {
             self.carry_out();
             if self.stop.as_ref().is_some_and(|stop| stop.done) {
                 return self.conclude();
             }
             self.show();
-            let limit = self.due().map(|due| due.saturating_sub(now()));
-            match signals::next(limit) {
-                Some(arrival) => self.on_signal(arrival),
-                None => self.on_time(now()),
+            let limit = if self.unreaped {
+                Some(Duration::ZERO)
+            } else {
+                self.due().map(|due| due.saturating_sub(now()))
+            };
+            let arrival = signals::next(limit);
+            in_a_row = if arrival.is_some() { in_a_row + 1 } else { 0 };
+            if let Some(arrival) = arrival {
+                self.on_signal(arrival);
             }
-            in_a_row += 1;
-            if in_a_row >= SIGNALS_IN_A_ROW {
-                in_a_row = 0;
-                self.reap();
+            if arrival.is_none() || in_a_row.is_multiple_of(SIGNALS_IN_A_ROW) {
+                if self.unreaped || arrival.is_some() {
+                    self.reap();
+                }
                 self.on_time(now());
             }
         }
@@ -221,9 +237,7 @@ impl Init<'_> {
     /// When something is to be done even if no signal comes.
     fn due(&self) -> Option<Duration> {
         let (sequence, watch, tell) = match &self.stop {
-            Some(stop) => {
-                (stop.sequence.deadline(), stop.watch.as_ref().map(Watch::due), stop.tell_others_at)
-            }
+            Some(stop) => (stop.sequence.deadline(), stop.watch.as_ref().map(Watch::due), stop.tell_at),
             None => (None, None, None),
         };
         [sequence, watch, tell, self.chores.due(), self.check_at, self.listener_at]
@@ -249,9 +263,13 @@ impl Init<'_> {
             }
         }
         self.chores.on_time(now);
+        if let Some(result) = self.chores.first_done() {
+            self.tell(Event::Deregistered(result));
+        }
+        self.on_chores_alone();
         if let Some(stop) = &mut self.stop {
-            if stop.tell_others_at.is_some_and(|at| at <= now) {
-                stop.tell_others_at = None;
+            if stop.tell_at.is_some_and(|at| at <= now) {
+                stop.tell_at = None;
                 self.tell_others();
             }
             self.look(now);
@@ -297,7 +315,12 @@ impl Init<'_> {
         let stop_signal = self.stop_signal(signal);
         let Some(stop) = &mut self.stop else {
             self.begin(stop_signal, true);
-            return self.tell(Event::StopRequested { budget: None, then: Then::Stay, again: false });
+            self.tell(Event::StopRequested { budget: None, then: Then::Stay, again: false });
+            // Its end alone was not the end (`--wait-all`).
+            if let Some(status) = self.ended {
+                self.tell(Event::MainExited(status));
+            }
+            return;
         };
         stop.asked = true;
         // The second ends the waiting for connections. More of them end nothing: whoever is in a hurry has SIGKILL.
@@ -306,23 +329,22 @@ impl Init<'_> {
             self.tell(Event::StopRequested { budget: None, then: Then::Stay, again });
         } else {
             // Main has its signal; whoever sends another one wants main to have it, too.
-            if self.ended.is_none() {
-                self.send(stop_signal);
-            }
+            self.send(stop_signal);
         }
     }
 
     /// Passes a signal on to main.
     fn pass_on(&mut self, signal: Signal) {
         let Some(signal) = self.options.rewrites.of(signal) else { return };
-        if self.ended.is_some() {
-            return;
-        }
         self.passed_on |= signal.mask();
         self.send(signal);
     }
 
+    /// Sends main a signal. When main has ended its number may be somebody else's.
     fn send(&mut self, signal: Signal) {
+        if self.ended.is_some() {
+            return;
+        }
         let sent = if self.options.group { self.main.send_to_group(signal) } else { self.main.send(signal) };
         if sent == Err(Errno::PERM) && !core::mem::replace(&mut self.said_refused, true) {
             say(format_args!(
@@ -333,8 +355,10 @@ impl Init<'_> {
         }
     }
 
-    /// Reaps every child that has ended.
+    /// Reaps children that have ended; some at a time.
     fn reap(&mut self) {
+        self.unreaped = false;
+        let mut reaped = 0;
         loop {
             match next_change() {
                 Change::Ended(pid, status) if pid == self.main.pid() && self.ended.is_none() => {
@@ -349,13 +373,38 @@ impl Init<'_> {
                     break;
                 }
             }
+            reaped += 1;
+            if reaped == REAPED_IN_A_ROW {
+                self.unreaped = true;
+                break;
+            }
         }
-        if self.stop.as_ref().is_some_and(|stop| stop.killing) {
-            // Who was born while the others were killed.
-            self.relatives.kill(None);
+        if let Some(stop) = &mut self.stop {
+            if stop.killing {
+                // Who was born while the others were killed.
+                self.relatives.kill(None);
+            } else if stop.others_told && reaped > 0 {
+                stop.tell_at.get_or_insert_with(|| now() + LOOK_FOR_ORPHANS);
+            }
         }
         if let Some(result) = self.chores.first_done() {
             self.tell(Event::Deregistered(result));
+        }
+        self.on_chores_alone();
+    }
+
+    /// When nobody is left but chores, nothing is waited for any more but what they have to do.
+    fn on_chores_alone(&mut self) {
+        let chores = self.chores.children();
+        let Some(status) = self.ended.filter(|_| !chores.is_empty()) else { return };
+        if !self.relatives.only(&chores) {
+            return;
+        }
+        if self.stop.is_none() {
+            self.begin(self.stop_signal(Signal::TERM), false);
+            self.tell(Event::MainExited(status));
+        } else {
+            self.chores.give_up();
         }
     }
 
@@ -403,6 +452,14 @@ impl Init<'_> {
             self.begin(self.stop_signal(Signal::TERM), false);
             self.tell(Event::MainExited(status));
         }
+        // What comes first may begin only now.
+        self.carry_out();
+        if self.chores.hook_runs() {
+            return;
+        }
+        if let Some(result) = self.chores.first_done() {
+            self.tell(Event::Deregistered(result));
+        }
         self.tell(Event::AllExited);
     }
 
@@ -434,7 +491,8 @@ impl Init<'_> {
             urged: false,
             at: since_1970(),
             watch: None,
-            tell_others_at: None,
+            tell_at: None,
+            others_told: false,
             killed: Vec::new(),
             killing: false,
             said_spared: false,
@@ -446,8 +504,8 @@ impl Init<'_> {
     fn plan(&self, signal: Signal) -> Plan {
         let options = self.options;
         let request = Request {
-            timeout: options.grace,
-            signal: Some(signal),
+            timeout: None,
+            signal: None,
             then: Then::Stay,
             care: Care {
                 settle: options.settle,
@@ -467,7 +525,11 @@ impl Init<'_> {
             spare: options.grace.is_none(),
             ..Work::of(request.care, Then::Stay)
         };
-        Plan::new(Policy::resolve(&request, &Settings::default()), work)
+        let settings = Settings {
+            timeout: options.grace.map(|grace| Sourced::new(grace, Source::Container)),
+            signal: (signal != Signal::TERM).then(|| Sourced::new(signal, Source::Container)),
+        };
+        Plan::new(Policy::resolve(&request, &settings), work)
     }
 
     /// Tells the sequence what has happened.
@@ -507,7 +569,9 @@ impl Init<'_> {
         while let Some(action) = self.stop.as_mut().and_then(|stop| stop.sequence.next_action()) {
             match action {
                 Action::Deregister => {
-                    self.chores.begin(&self.inheritance, now());
+                    let within = self.stop.as_ref().and_then(|stop| stop.sequence.plan().ends.deregister);
+                    let until = within.map(|within| now() + within);
+                    self.chores.begin(until, &self.inheritance, now());
                     if let Some(result) = self.chores.first_done() {
                         self.tell(Event::Deregistered(result));
                     }
@@ -581,7 +645,7 @@ impl Init<'_> {
         if waits_for_child {
             let at = now();
             let end = stop.sequence.deadline();
-            stop.tell_others_at = end.map(|end| at + end.saturating_sub(at) / 2);
+            stop.tell_at = end.map(|end| at + end.saturating_sub(at) / 2);
         }
     }
 
@@ -602,15 +666,20 @@ impl Init<'_> {
         self.tell_others();
     }
 
+    /// Tells everybody but main and the chores; and if that was done, those who were orphaned since.
     fn tell_others(&mut self) {
         let signal = self.options.stop.then.unwrap_or(Signal::TERM);
-        let mut except = self.chores.children();
+        let except = self.chores.children();
         if self.ended.is_none() {
-            // It has its own signal, but its descendants do not.
+            // It has its own signal, but its descendants have not.
             self.relatives.was_told(self.main.pid());
         }
-        except.retain(|&pid| pid != self.main.pid());
-        self.relatives.tell(signal, self.main, &except);
+        let Some(stop) = &mut self.stop else { return };
+        if core::mem::replace(&mut stop.others_told, true) {
+            self.relatives.tell_orphans(signal, &except);
+        } else {
+            self.relatives.tell(signal, self.main, &except);
+        }
     }
 
     fn kill(&mut self) {
@@ -621,9 +690,13 @@ impl Init<'_> {
         }
     }
 
-    /// Looks whether main hears its stop signal, and says so if it does not.
+    /// Looks whether main hears its stop signal, and says so if it does not. Whoever sits in front of a terminal has a shell that
+    /// ignores it on purpose.
     fn check_main(&self) {
         let signal = self.stop_signal(Signal::TERM);
+        if matches!(self.terminal, Terminal::Ours { .. }) || !self.is_stop_request(Signal::TERM) {
+            return;
+        }
         let Some(family) = family(self.main.pid()) else { return };
         if let Some(finding) = diagnosis::behind_an_init(signal, &family) {
             say(format_args!("{finding}"));

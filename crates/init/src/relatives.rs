@@ -5,7 +5,7 @@
 //! which somebody waits here; what `docker exec` or a probe has put into the container is nobody's child and is not ours.
 //!
 //! Each of them is told once. It is held by a pidfd from the moment at which it is known to be one of ours, so that nobody
-//! else can be met. Who is born while we look is found by looking again, until nobody new is there.
+//! else can be met. Who is born later is its parent's to look after, as long as that lives; an orphan is told, too.
 //!
 //! Where /proc is missing, PID 1 can still reach everybody at once (kill(2) with -1), and who is not PID 1 only the process
 //! group of main.
@@ -18,11 +18,11 @@ use alloc::vec::Vec;
 use gracefully_core::diagnosis::printable;
 use gracefully_core::signal::Signal;
 use gracefully_linux::PidFd;
-use gracefully_linux::family::{ancestors, descendants};
+use gracefully_linux::family::descendants;
 use gracefully_linux::process::{StartTime, stat};
 use gracefully_linux::spawn::{Child, send_to_everybody};
 
-/// How often we look again for those who were born meanwhile. Who forks faster than that is killed at the end.
+/// How often we look again for those who were born while the others were killed.
 const ROUNDS: usize = 16;
 
 /// The others.
@@ -55,22 +55,33 @@ impl Relatives {
             }
             return;
         }
-        for _ in 0..ROUNDS {
-            let excepted: BTreeSet<u32> =
-                except.iter().flat_map(|&pid| descendants(pid).into_iter().chain([pid])).collect();
-            let mut new = false;
-            for pidfd in self.all().iter().filter(|pidfd| !excepted.contains(&pidfd.pid())) {
-                if self.told.insert((pidfd.pid(), pidfd.start_time())) {
-                    new = true;
-                    // It may have become another user, or have ended.
-                    self.count += usize::from(pidfd.send(signal).is_ok() && !pidfd.has_exited());
-                    let _ = pidfd.send(Signal::CONT);
-                }
-            }
-            if !new {
-                return;
+        let all = self.all();
+        self.tell_these(signal, &all, except);
+    }
+
+    /// The same for those who were born meanwhile and have lost their parent. Others have one who has been told, and to whom they
+    /// may be of use just now: whoever flushes may start a program for that.
+    pub fn tell_orphans(&mut self, signal: Signal, except: &[u32]) {
+        let orphan = |pidfd: &PidFd| stat(pidfd.pid()).is_some_and(|stat| stat.parent == self.us);
+        let orphans: Vec<PidFd> = self.all().into_iter().filter(orphan).collect();
+        self.tell_these(signal, &orphans, except);
+    }
+
+    fn tell_these(&mut self, signal: Signal, these: &[PidFd], except: &[u32]) {
+        let excepted = with_descendants(except);
+        for pidfd in these.iter().filter(|pidfd| !excepted.contains(&pidfd.pid())) {
+            if self.told.insert((pidfd.pid(), pidfd.start_time())) && !pidfd.has_exited() {
+                // It may have become another user.
+                self.count += usize::from(pidfd.send(signal).is_ok());
+                let _ = pidfd.send(Signal::CONT);
             }
         }
+    }
+
+    /// Is nobody left but these and their descendants?
+    pub fn only(&self, these: &[u32]) -> bool {
+        let these = with_descendants(these);
+        self.visible() && self.all().iter().all(|pidfd| these.contains(&pidfd.pid()) || pidfd.has_exited())
     }
 
     /// This process has been told otherwise.
@@ -86,14 +97,14 @@ impl Relatives {
         }
     }
 
-    /// Kills everybody, main included.
+    /// Kills everybody, main included. What is in the namespace of a PID 1 would end with it in any case, so there the kernel does
+    /// it at once, and nobody can fork faster.
     pub fn kill(&self, main: Option<Child>) {
+        if send_to_everybody(Signal::KILL).is_ok() {
+            return;
+        }
         if let Some(main) = main {
             let _ = main.send(Signal::KILL);
-        }
-        if !self.visible() {
-            let _ = send_to_everybody(Signal::KILL);
-            return;
         }
         for _ in 0..ROUNDS {
             let living: Vec<PidFd> = self.all().into_iter().filter(|pidfd| !pidfd.has_exited()).collect();
@@ -121,7 +132,17 @@ impl Relatives {
 
     /// All that descend from us, held.
     fn all(&self) -> Vec<PidFd> {
-        let held = |pid| PidFd::open(pid).ok().filter(|_| ancestors(pid).contains(&self.us));
-        descendants(self.us).into_iter().filter_map(held).collect()
+        let all = descendants(self.us);
+        // Else the number belongs to somebody else by now.
+        let is_ours = |parent: u32| parent == self.us || all.binary_search(&parent).is_ok();
+        let held = |&pid: &u32| {
+            let pidfd = PidFd::open(pid).ok()?;
+            stat(pid).filter(|stat| is_ours(stat.parent)).map(|_| pidfd)
+        };
+        all.iter().filter_map(held).collect()
     }
+}
+
+fn with_descendants(pids: &[u32]) -> BTreeSet<u32> {
+    pids.iter().flat_map(|&pid| descendants(pid).into_iter().chain([pid])).collect()
 }

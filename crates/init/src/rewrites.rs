@@ -16,11 +16,15 @@ impl Default for Rewrites {
 }
 
 impl Rewrites {
-    /// Adds `FROM:TO`, where `TO` may be 0: it is not passed on. `None` if it is not of that form.
+    /// Adds `FROM:TO`, where `TO` may be 0: it is not passed on. `None` if it is not of that form, or if `FROM` never comes to us
+    /// to be passed on: SIGKILL and SIGSTOP are the kernel's, and SIGCHLD is ours.
     #[must_use]
     pub fn add(&mut self, text: &str) -> Option<()> {
         let (from, to) = text.split_once(':')?;
         let from: Signal = from.parse().ok()?;
+        if [Signal::KILL, Signal::STOP, Signal::CHLD].contains(&from) {
+            return None;
+        }
         let to = if to == "0" { 0 } else { to.parse::<Signal>().ok()?.number() };
         self.0[usize::from(from.number())] = to;
         Some(())
@@ -63,8 +67,21 @@ mod tests {
 
     #[test]
     fn what_is_no_rewrite() {
-        for bad in ["", "herp", "herp:derp", "15", "15::12", "15:derp", "1:32", "0:15", ":", "15:-1", "65:1"]
-        {
+        for bad in [
+            "",
+            "herp",
+            "herp:derp",
+            "15",
+            "15::12",
+            "15:derp",
+            "1:32",
+            "0:15",
+            ":",
+            "15:-1",
+            "65:1",
+            "9:15",
+            "17:1",
+        ] {
             assert_eq!(Rewrites::default().add(bad), None, "{bad:?}");
         }
     }

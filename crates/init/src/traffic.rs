@@ -17,13 +17,14 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use gracefully_core::traffic::Traffic;
-use gracefully_linux::Errno;
+use gracefully_core::traffic::{Traffic, Why};
 use gracefully_linux::connection::{Activity, Connection};
 use gracefully_linux::connections::accepted_ever;
 use gracefully_linux::family::descendants;
 use gracefully_linux::holders::sockets;
+use gracefully_linux::process::stat;
 use gracefully_linux::sock_diag::{SockDiag, State, States, Which};
+use gracefully_linux::{Errno, tcp_table};
 
 use crate::arguments::Ports;
 use crate::clock::now;
@@ -37,6 +38,7 @@ const SHARE: u32 = 20;
 /// Who is looking.
 #[derive(Debug)]
 pub struct Watch {
+    us: u32,
     table: SockDiag,
     ports: Vec<u16>,
     connections: BTreeMap<u64, Connection>,
@@ -56,7 +58,7 @@ impl Watch {
         let which = Which { states: States::LIVE, ports: &ports };
         let table = SockDiag::open(which)?;
         let accepted = accepted_ever();
-        Ok(Self { table, ports, connections: BTreeMap::new(), accepted, looked: false, look_at: now() })
+        Ok(Self { us, table, ports, connections: BTreeMap::new(), accepted, looked: false, look_at: now() })
     }
 
     /// When to look next.
@@ -84,46 +86,70 @@ impl Watch {
     }
 
     fn look_at_sockets(&mut self, now: Duration, traffic: &mut Traffic) -> Result<(), Errno> {
-        let mut seen = BTreeSet::new();
+        // Cookie and inode of each.
+        let mut seen = BTreeMap::new();
         let (connections, first) = (&mut self.connections, !self.looked);
         self.table.dump(|socket| {
             if socket.state == State::Listen {
                 traffic.in_flight = traffic.in_flight.saturating_add(socket.receive_queue);
                 return;
             }
-            seen.insert(socket.cookie);
+            seen.insert(socket.cookie, socket.inode);
             let known = connections.len();
-            let connection = connections.entry(socket.cookie).or_insert_with(|| Connection::new(socket, now));
-            connection.look(socket, now);
-            let activity = connection.activity(now);
+            connections
+                .entry(socket.cookie)
+                .or_insert_with(|| Connection::new(socket, now))
+                .look(socket, now);
             if connections.len() > known && !first {
                 traffic.new += 1;
             }
+        })?;
+        connections.retain(|cookie, _| seen.contains_key(cookie));
+        self.ask_the_kernel(now, &seen);
+        for (cookie, connection) in &self.connections {
             // Those that wait to be accepted are counted with the listening socket.
-            let unaccepted = socket.inode == 0 && socket.state == State::Established;
-            if matches!(activity, Activity::Busy(_)) && !unaccepted {
+            let busy = matches!(connection.activity(now), Activity::Busy(why) if why != Why::Unaccepted);
+            if busy && seen.contains_key(cookie) {
                 traffic.in_flight = traffic.in_flight.saturating_add(1);
             }
-        })?;
-        connections.retain(|cookie, _| seen.contains(cookie));
+        }
         Ok(())
+    }
+
+    /// Where it is unclear who sent last, the kernel's own idea may help: a connection with one request and its answer in the
+    /// same tick of the clock, for one.
+    fn ask_the_kernel(&mut self, now: Duration, inodes: &BTreeMap<u64, u64>) {
+        if !self.connections.values().any(|connection| connection.wants_evidence(now)) {
+            return;
+        }
+        let Some(rows) = tcp_table::established(self.us) else { return };
+        let interactive: BTreeMap<u64, bool> = rows.iter().map(|row| (row.inode, row.interactive)).collect();
+        for (cookie, connection) in &mut self.connections {
+            let known = inodes.get(cookie).and_then(|inode| interactive.get(inode));
+            if let Some(&interactive) = known.filter(|_| connection.wants_evidence(now)) {
+                connection.is_interactive(interactive);
+            }
+        }
     }
 }
 
 /// The ports at which the program listens: those of our descendants' sockets, or of all in the namespace if we may not see
 /// whose they are.
 fn listening(us: u32) -> Result<Vec<u16>, Errno> {
-    let theirs: BTreeSet<u64> = descendants(us)
-        .into_iter()
-        .filter_map(|pid| sockets(pid).ok())
-        .flat_map(|open| open.into_iter().map(|(_, inode)| inode))
-        .collect();
-    let mut all = Vec::new();
-    SockDiag::open(Which { states: States::LISTENING, ports: &[] })?
-        .dump(|socket| all.push((socket.local.port(), socket.inode)))?;
-    let known = all.iter().any(|(_, inode)| theirs.contains(inode));
-    let mut ports: Vec<u16> =
-        all.into_iter().filter(|(_, inode)| !known || theirs.contains(inode)).map(|(port, _)| port).collect();
+    let (mut theirs, mut hidden) = (BTreeSet::new(), false);
+    for pid in descendants(us) {
+        match sockets(pid) {
+            Ok(open) => theirs.extend(open.into_iter().map(|(_, inode)| inode)),
+            // A process that has ended has nothing open.
+            Err(_) => hidden |= stat(pid).is_some_and(|stat| stat.ended.is_none() && !stat.exiting),
+        }
+    }
+    let mut ports = Vec::new();
+    SockDiag::open(Which { states: States::LISTENING, ports: &[] })?.dump(|socket| {
+        if hidden || theirs.contains(&socket.inode) {
+            ports.push(socket.local.port());
+        }
+    })?;
     ports.sort_unstable();
     ports.dedup();
     Ok(ports)

@@ -46,6 +46,53 @@ fn a_hook_that_fails_or_hangs_stops_nothing(way: Way) {
     assert!(line.contains("hook exit 9: exit 9") && line.contains("took longer than it may"), "{line}");
 }
 
+/// One without a limit has what the budget has for it.
+fn a_hook_without_a_limit_ends_with_its_phase(way: Way) {
+    let mut init = Setup::new(way)
+        .options(&["--grace", "4", "--on-stop", "sleep 100; true", "--on-stop", "echo never"])
+        .start(&python("flush 0 code 3"));
+    init.says("ready");
+    init.restart_clock();
+    init.signal(15);
+    let end = init.end();
+    assert_eq!((end.code, end.out.iter().any(|line| line == "never")), (3, false));
+    assert!(end.took < Duration::from_secs(3), "{:?}", end.took);
+    let line = end.err.last().unwrap();
+    assert!(line.contains("graceful") && line.contains("deregister: "), "{line}");
+}
+
+/// A sidecar that does not end keeps nobody but itself waiting, also if nobody has said how long a stop may take.
+fn a_sidecar_that_does_not_end_is_killed_in_the_end(way: Way) {
+    let mut init = Setup::new(way)
+        .options(&["--sidecar", "trap '' TERM; echo registered; sleep 100"])
+        .start(&python("flush 0 code 3"));
+    init.says("registered");
+    if !init.said("ready") {
+        init.says("ready");
+    }
+    init.restart_clock();
+    init.signal(15);
+    let end = init.end();
+    assert_eq!(end.code, 3);
+    assert!(end.took < Duration::from_secs(4), "{:?}", end.took);
+}
+
+/// An end by itself deregisters, too.
+fn hooks_run_when_main_ends_by_itself(way: Way) {
+    let end = Setup::new(way).options(&["--on-stop", "sleep 0.2; echo hook"]).start(&shell("exit 6")).end();
+    assert_eq!((end.code, &end.out[..]), (6, &["hook".to_owned()][..]));
+}
+
+/// `--wait-all` is not for the init's own helpers.
+fn a_sidecar_does_not_keep_the_container_alive(way: Way) {
+    let end = Setup::new(way)
+        .options(&["--wait-all", "--sidecar", "sleep 100"])
+        .start(&shell("sleep 0.3; exit 4"))
+        .end();
+    assert_eq!(end.code, 4);
+    assert!(end.took < Duration::from_secs(5), "{:?}", end.took);
+}
+
 /// A hook's program is missed at the start, not at the stop.
 fn a_missing_hook_is_an_error_at_the_start(way: Way) {
     for option in ["--on-stop", "--sidecar"] {
@@ -90,6 +137,12 @@ fn a_sidecar_may_wait_until_main_listens(way: Way) {
     init.says("agent");
     init.signal(15);
     assert_eq!(init.end().code, 143);
+
+    // Somebody else listens.
+    let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let agent = ["--sidecar-after", "listen", "--sidecar", "echo agent"];
+    let end = Setup::new(way).options(&agent).start(&["sleep", "0.5"]).end();
+    assert_eq!(end.out, [""; 0]);
 }
 
 /// 81: the stop signal may be another one; and a second, when main's time is up.
@@ -180,7 +233,8 @@ fn a_main_without_a_handler_is_said(way: Way) {
 }
 
 super::cases! {
-    everywhere: hooks_run_in_order_before_the_signal, a_hook_that_fails_or_hangs_stops_nothing,
+    everywhere: a_hook_without_a_limit_ends_with_its_phase, a_sidecar_that_does_not_end_is_killed_in_the_end,
+        hooks_run_when_main_ends_by_itself, a_sidecar_does_not_keep_the_container_alive, hooks_run_in_order_before_the_signal, a_hook_that_fails_or_hangs_stops_nothing,
         a_missing_hook_is_an_error_at_the_start, a_sidecar_ends_before_main_is_stopped, a_crash_ends_the_sidecar,
         main_may_want_another_signal, a_report_is_written, file_systems_are_synced, a_main_without_a_handler_is_said,
         status_is_told;

@@ -69,6 +69,45 @@ fn main_may_hand_over_to_its_successor(way: Way) {
     assert_eq!((end.code, end.out.last().map(String::as_str)), (0, Some("flushed")));
 }
 
+/// When its predecessor has ended, a stop is for the successor, at once.
+fn a_successor_is_stopped_at_once(way: Way) {
+    let script = format!("python3 {} flush 0 & sleep 0.3; exit 4", app());
+    let mut init = Setup::new(way).options(&["--wait-all"]).start(&shell(&script));
+    init.says("ready");
+    let main = init.main();
+    eventually("main has ended", || crate::harness::status(main, "State").is_empty());
+    init.restart_clock();
+    init.signal(15);
+    let end = init.end();
+    assert_eq!((end.code, end.out.last().map(String::as_str)), (4, Some("flushed")));
+    assert!(end.took < Duration::from_secs(1), "{:?}", end.took);
+}
+
+/// Who is left an orphan after the others were told is told as well; whom a parent still looks after is not.
+fn orphans_of_the_sweep_are_told(way: Way) {
+    let heir =
+        format!("trap 'python3 {} flush 0 & exit 0' TERM; echo waiting; while :; do sleep 0.01; done", app());
+    let mut init = Setup::new(way).options(&["--grace", "8"]).start(&[
+        "sh",
+        "-c",
+        "setsid sh -c \"$1\" & exec sleep 100",
+        "sh",
+        &heir,
+    ]);
+    init.says("waiting");
+    init.restart_clock();
+    init.signal(15);
+    let end = init.end();
+    // Python may have had no handler yet; then it has ended on the spot, which is no worse.
+    assert!(end.took < Duration::from_secs(4), "{:?} {:?}", end.took, end.err);
+
+    let helper = "trap 'echo trapped; sleep 0.5; echo helped; exit 0' TERM; echo waiting; while :; do sleep 0.01; done";
+    let mut init = Setup::new(way).start(&["sh", "-c", "setsid sh -c \"$1\" & exec sleep 100", "sh", helper]);
+    init.says("waiting");
+    init.signal(15);
+    assert!(init.end().out.ends_with(&["trapped".into(), "helped".into()]));
+}
+
 /// 70
 fn who_ignores_the_signal_is_killed_when_time_is_up(way: Way) {
     let mut init = Setup::new(way).options(&["--grace", "1s"]).start(&python("ignore 15 catch 10"));
@@ -150,7 +189,7 @@ fn a_trap_runs_in_time(way: Way) {
 }
 
 super::cases! {
-    everywhere: a_background_process_flushes_when_main_has_ended, the_child_of_a_shell_flushes,
+    everywhere: a_successor_is_stopped_at_once, orphans_of_the_sweep_are_told, a_background_process_flushes_when_main_has_ended, the_child_of_a_shell_flushes,
         a_daemon_in_a_session_of_its_own_flushes, nobody_survives, main_may_hand_over_to_its_successor,
         who_ignores_the_signal_is_killed_when_time_is_up, it_ends_when_the_last_one_has_ended, a_stopped_program_ends_in_time,
         a_trap_runs_in_time;

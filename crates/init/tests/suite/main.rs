@@ -28,6 +28,9 @@ macro_rules! cases {
         crate::cases!(@tests pid1, Pid1, pid1_terminal: $($case),+);
         crate::cases!(@tests subreaper, Subreaper, subreaper_terminal: $($case),+);
     };
+    (@ways as_nobody: $($case:ident),+) => {
+        crate::cases!(@tests unprivileged, Unprivileged, unprivileged_only: $($case),+);
+    };
     (@ways as_subreaper: $($case:ident),+) => {
         crate::cases!(@tests subreaper, Subreaper, subreaper_only: $($case),+);
     };

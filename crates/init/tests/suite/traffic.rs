@@ -65,6 +65,26 @@ fn idle_connections_keep_nobody_waiting(way: Way) {
     assert!(init.end().took < Duration::from_secs(4));
 }
 
+/// A connection on which one request was answered, and none has come since, as a gateway keeps it.
+fn a_connection_that_is_kept_keeps_nobody_waiting(way: Way) {
+    let mut init = Setup::new(way).options(&["--drain", "auto"]).start(&["python3", "-c", SERVER]);
+    let port: u16 = init.line().parse().unwrap();
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok") {
+        let mut piece = [0; 512];
+        let n = client.read(&mut piece).unwrap();
+        assert!(n > 0);
+        answer.extend_from_slice(&piece[..n]);
+    }
+    init.restart_clock();
+    init.signal(15);
+    let end = init.end();
+    assert!(end.took < Duration::from_secs(4), "{:?} {:?}", end.took, end.err);
+    assert!(end.err.iter().any(|line| line.contains("graceful: SIGTERM")), "{:?}", end.err);
+}
+
 /// As long as clients come, main gets no signal; a second signal ends the waiting.
 fn clients_that_keep_coming_are_served(way: Way) {
     for hurried in [false, true] {
@@ -95,5 +115,5 @@ fn clients_that_keep_coming_are_served(way: Way) {
 }
 
 super::cases! {
-    everywhere: requests_are_answered_before_the_signal, idle_connections_keep_nobody_waiting, clients_that_keep_coming_are_served;
+    everywhere: a_connection_that_is_kept_keeps_nobody_waiting, requests_are_answered_before_the_signal, idle_connections_keep_nobody_waiting, clients_that_keep_coming_are_served;
 }
