@@ -8,7 +8,7 @@
 //!
 //! **Who is new** is counted twice. The table shows who is there; who came and went between two looks is only in the
 //! kernel's count of all connections that were ever accepted in this namespace (`PassiveOpens`, RFC 4022,
-//! `/proc/self/net/snmp`).
+//! `/proc/self/net/snmp`), which is of use if nobody else listens there.
 //!
 //! A look costs processor time in proportion to the sockets, so the pause after it is at least twenty times as long as it
 //! took.
@@ -42,6 +42,7 @@ pub struct Watch {
     table: SockDiag,
     ports: Vec<u16>,
     connections: BTreeMap<u64, Connection>,
+    /// How many connections were ever accepted, if they are all the program's.
     accepted: Option<u64>,
     /// Nothing is new at the first look.
     looked: bool,
@@ -51,13 +52,14 @@ pub struct Watch {
 impl Watch {
     /// Begins to look at connections to these ports.
     pub fn begin(ports: &Ports, us: u32) -> Result<Self, Errno> {
+        let listening = listening(us)?;
         let ports = match ports {
             Ports::These(ports) => ports.clone(),
-            Ports::Auto => listening(us)?,
+            Ports::Auto => listening.ports,
         };
         let which = Which { states: States::LIVE, ports: &ports };
         let table = SockDiag::open(which)?;
-        let accepted = accepted_ever();
+        let accepted = if listening.alone { accepted_ever() } else { None };
         Ok(Self { us, table, ports, connections: BTreeMap::new(), accepted, looked: false, look_at: now() })
     }
 
@@ -74,11 +76,11 @@ impl Watch {
         if !self.ports.is_empty() {
             self.look_at_sockets(began, &mut traffic)?;
         }
-        let accepted = accepted_ever();
-        if let (Some(before), Some(after)) = (self.accepted, accepted) {
+        if let Some(before) = self.accepted {
+            let after = accepted_ever().unwrap_or(before);
             traffic.new = traffic.new.max(u32::try_from(after.saturating_sub(before)).unwrap_or(u32::MAX));
+            self.accepted = Some(after);
         }
-        self.accepted = accepted;
         self.looked = true;
         let took = now().saturating_sub(began);
         self.look_at = now() + (took * SHARE).max(SHORTEST);
@@ -133,9 +135,15 @@ impl Watch {
     }
 }
 
-/// The ports at which the program listens: those of our descendants' sockets, or of all in the namespace if we may not see
-/// whose they are.
-fn listening(us: u32) -> Result<Vec<u16>, Errno> {
+/// Who listens in our network namespace.
+struct Listening {
+    /// The ports at which the program listens: those of our descendants' sockets, or of all if we may not see whose they are.
+    ports: Vec<u16>,
+    /// Nobody else does, so that every connection is the program's.
+    alone: bool,
+}
+
+fn listening(us: u32) -> Result<Listening, Errno> {
     let (mut theirs, mut hidden) = (BTreeSet::new(), false);
     for pid in descendants(us) {
         match sockets(pid) {
@@ -144,18 +152,20 @@ fn listening(us: u32) -> Result<Vec<u16>, Errno> {
             Err(_) => hidden |= stat(pid).is_some_and(|stat| stat.ended.is_none() && !stat.exiting),
         }
     }
-    let mut ports = Vec::new();
+    let mut listening = Listening { ports: Vec::new(), alone: true };
     SockDiag::open(Which { states: States::LISTENING, ports: &[] })?.dump(|socket| {
         if hidden || theirs.contains(&socket.inode) {
-            ports.push(socket.local.port());
+            listening.ports.push(socket.local.port());
+        } else {
+            listening.alone = false;
         }
     })?;
-    ports.sort_unstable();
-    ports.dedup();
-    Ok(ports)
+    listening.ports.sort_unstable();
+    listening.ports.dedup();
+    Ok(listening)
 }
 
 /// Does the program, or anybody who descends from us, listen anywhere?
 pub fn listens(us: u32) -> bool {
-    listening(us).is_ok_and(|ports| !ports.is_empty())
+    listening(us).is_ok_and(|listening| !listening.ports.is_empty())
 }
