@@ -136,6 +136,9 @@ pub enum Reach {
     /// comes when the whole budget is used.
     #[default]
     Main,
+    /// The program itself: it signals nobody, and what has not finished when its time is up it gives up at once. So Terminate
+    /// needs no time, and the process ends where others are killed.
+    Own,
     /// The main process first, then every descendant that it leaves behind. We kill, reap and report ourselves,
     /// inside the budget: what an init does.
     Family,
@@ -175,11 +178,14 @@ impl Ends {
             };
         };
         let k = match work.reach {
-            Reach::Main => Duration::ZERO,
+            Reach::Main | Reach::Own => Duration::ZERO,
             Reach::Family => (b / 10).min(Duration::from_millis(500)),
         };
         let f = work.flush.min(b / 5);
-        let t = (b / 2).min(Duration::from_secs(2)).max(b / 10 * 3);
+        let t = match work.reach {
+            Reach::Own => Duration::ZERO,
+            Reach::Main | Reach::Family => (b / 2).min(Duration::from_secs(2)).max(b / 10 * 3),
+        };
 
         let kill = b.saturating_sub(k);
         let terminate = kill.saturating_sub(f);
@@ -190,11 +196,11 @@ impl Ends {
         };
         // The family needs time of its own after main: three tenths of what Terminate is sure to have.
         let main = match work.reach {
-            Reach::Main => terminate,
+            Reach::Main | Reach::Own => terminate,
             Reach::Family => terminate.saturating_sub(terminate.saturating_sub(traffic) / 10 * 3),
         };
         let give_up = match work.reach {
-            Reach::Main => kill + GIVE_UP,
+            Reach::Main | Reach::Own => kill + GIVE_UP,
             Reach::Family => b.max(kill + AT_LEAST),
         };
         Self {

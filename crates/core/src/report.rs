@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnosis::Finding;
 use crate::event::ExitStatus;
-use crate::phase::{Step, millis};
+use crate::phase::{Outcome, Phase, Step, millis};
 use crate::policy::{Policy, Sourced, Then, Timeout};
 use crate::signal::Signal;
 use crate::traffic::Connections;
@@ -50,6 +50,9 @@ pub struct Report {
     /// What became of the connections, if they were looked at.
     #[serde(default)]
     pub connections: Option<Connections>,
+    /// What was done in the phases by name, where that is known: the hooks and tasks of a service.
+    #[serde(default)]
+    pub parts: Vec<Part>,
     /// What was noticed, with what to do about it.
     pub findings: Vec<Finding>,
 }
@@ -76,6 +79,7 @@ impl Report {
             took: conclusion.took,
             steps: conclusion.steps,
             connections: None,
+            parts: Vec::new(),
             findings,
         }
     }
@@ -85,6 +89,22 @@ impl Report {
     pub fn with_connections(self, connections: Option<Connections>) -> Self {
         Self { connections, ..self }
     }
+}
+
+/// One thing that was done, or waited for, in a phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(any(feature = "schema", test), derive(schemars::JsonSchema))]
+pub struct Part {
+    /// In which phase.
+    pub phase: Phase,
+    /// Its name.
+    pub name: String,
+    /// How long it took, or how long it had been going on, in milliseconds.
+    #[serde(rename = "took_ms", with = "millis")]
+    #[cfg_attr(any(feature = "schema", test), schemars(with = "f64"))]
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// Who was stopped.
@@ -256,7 +276,7 @@ mod tests {
         for field in json.as_object().unwrap().keys() {
             let property = &schema["properties"][field];
             assert!(property["description"].is_string(), "{field} is not described");
-            let optional = field == "exit" || field == "connections";
+            let optional = ["exit", "connections", "parts"].contains(&field.as_str());
             let required = schema["required"].as_array().unwrap().iter().any(|name| name == field);
             assert!(required != optional, "{field}: required {required}");
         }

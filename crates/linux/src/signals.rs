@@ -31,6 +31,7 @@ const SIGINFO: usize = 128;
 const SET: usize = size_of::<u64>();
 
 const SIG_BLOCK: usize = 0;
+const SIG_UNBLOCK: usize = 1;
 const SIG_SETMASK: usize = 2;
 const SFD_NONBLOCK_CLOEXEC: usize = 0o200_4000;
 
@@ -171,6 +172,11 @@ const SIG_IGN: usize = 1;
 /// fails as well (pipe(7)).
 pub fn block(signal: Signal) -> Result<(), Errno> {
     set_mask(SIG_BLOCK, signal.mask())
+}
+
+/// Lets these signals through again, in this thread.
+pub fn unblock(signals: &[Signal]) -> Result<(), Errno> {
+    set_mask(SIG_UNBLOCK, signals.iter().fold(0, |set, signal| set | signal.mask()))
 }
 
 /// Blocks nothing any more.

@@ -27,7 +27,7 @@ impl Workbench {
         setup::run()?;
         let artifacts = artifacts::build()?;
         let mut build = cargo();
-        build.args(["build", "--quiet", "--release", "--package", "gracefully"]).current_dir(root());
+        build.args(["build", "--quiet", "--release", "--package", "gracefully-cli"]).current_dir(root());
         command::run(&mut build)?;
         let gracefully = target_dir()?.join("release/gracefully");
         let (daemon, no_bridge) = Dockerd::start(&Options::default())

@@ -1,0 +1,96 @@
+//! The end of a stop, and of the process.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use gracefully_core::phase::Outcome;
+use gracefully_core::report::{Reason, Report, Verdict};
+
+use crate::driver::NOT_ALL;
+use crate::settings::Cause;
+
+/// A stop that is over. The process still runs: [`exit`](Self::exit) ends it.
+#[derive(Clone, Debug)]
+#[must_use = "the process is to end: call exit"]
+pub struct Ended {
+    report: Report,
+    cause: Cause,
+}
+
+impl Ended {
+    pub(crate) fn new(report: Report, cause: Cause) -> Self {
+        Self { report, cause }
+    }
+
+    /// Why it began: whoever was first.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// What happened.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// 0 if everything was finished and every hook did what it was to do, else 1.
+    pub fn code(&self) -> u8 {
+        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Late);
+        let all = self.report.verdict == Verdict::Graceful
+            && !self.report.parts.iter().any(|part| failed(&part.outcome));
+        if all { 0 } else { NOT_ALL }
+    }
+
+    /// Says in one line on standard error what happened, and ends the process with [`code`](Self::code).
+    ///
+    /// What was printed is flushed. Threads are not waited for, stuck or not, and destructors do not run: what has to be done at the
+    /// end is a hook.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "main may return, but the runtime then waits for blocking tasks"
+    )]
+    pub fn exit(self) -> ! {
+        // Whoever has closed them does not read.
+        let _ = writeln!(io::stderr(), "{self}");
+        let _ = io::stdout().flush();
+        std::process::exit(self.code().into())
+    }
+
+    /// The same, but ends the process by the signal that has asked for the stop, for parents that want to see that. If none has, as
+    /// [`exit`](Self::exit).
+    pub fn re_raise(self) -> ! {
+        let _ = writeln!(io::stderr(), "{self}");
+        let _ = io::stdout().flush();
+        let signal = self.report.signal;
+        if signal.source == gracefully_core::policy::Source::Request {
+            // It fails for signals that do not end a process.
+            let _ = signal_hook::low_level::emulate_default_handler(signal.value.number().into());
+        }
+        self.exit()
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { verdict, reason, took, budget, parts, .. } = &self.report;
+        write!(
+            f,
+            "{verdict}: stopped after {}.{:02} s of {}",
+            took.as_secs(),
+            took.subsec_millis() / 10,
+            budget.value
+        )?;
+        if let Reason::Cut(n) = reason {
+            write!(f, "; {n} unfinished")?;
+        }
+        for part in parts {
+            match &part.outcome {
+                Outcome::Failed(why) => write!(f, "; {} ({}): {why}", part.name, part.phase)?,
+                Outcome::Late => {
+                    write!(f, "; {} ({}): not finished after {:.1?}", part.name, part.phase, part.took)?;
+                }
+                Outcome::Done | Outcome::Hurried | Outcome::Unheard | Outcome::Skipped(_) => {}
+            }
+        }
+        Ok(())
+    }
+}

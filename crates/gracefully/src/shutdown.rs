@@ -1,0 +1,163 @@
+//! The handle by which a service takes part in its own stop.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::{self, Asked};
+use crate::ended::Ended;
+use crate::hooks::{Context, Hook, HookResult, Phase};
+use crate::presses::Presses;
+use crate::settings::{Builder, Cause};
+use crate::tasks::{Guard, Rejected, Tasks, Token, run};
+
+/// The stop of this service, from its beginning to the report. Clones are the same stop.
+///
+/// Dropping it does not stop anything.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) hooks: Mutex<Vec<Hook>>,
+    /// The stop was asked for.
+    pub(crate) asked: CancellationToken,
+    /// Tasks are to finish.
+    pub(crate) draining: CancellationToken,
+    ask: mpsc::UnboundedSender<Asked>,
+    ended: watch::Receiver<Option<Ended>>,
+    /// As long as somebody may still take part.
+    _presses: Option<Presses>,
+}
+
+impl Shutdown {
+    /// Settings that differ from the usual ones.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// With the usual settings: SIGTERM and SIGINT, and 10 s or what `GRACEFULLY_GRACE` says.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn install() -> io::Result<Self> {
+        Self::builder().install()
+    }
+
+    pub(crate) fn new(settings: &Builder) -> io::Result<Self> {
+        let (ask, asks) = mpsc::unbounded_channel();
+        let (told, ended) = watch::channel(None);
+        let signals = settings.signals();
+        let presses = (!signals.is_empty()).then(|| {
+            let ask = ask.clone();
+            Presses::listen(&signals, move |press| {
+                // Whoever has ended needs no more.
+                let _ = ask.send(Asked {
+                    cause: Cause::Signal(press.signal.to_string()),
+                    signal: Some(press.signal),
+                    hurries: !press.first,
+                });
+            })
+        });
+        let inner = Arc::new(Inner {
+            tasks: Arc::default(),
+            hooks: Mutex::default(),
+            asked: CancellationToken::new(),
+            draining: CancellationToken::new(),
+            ask,
+            ended,
+            _presses: presses.transpose()?,
+        });
+        tokio::spawn(driver::drive(Arc::downgrade(&inner), settings.clone(), asks, told));
+        Ok(Self { inner })
+    }
+
+    /// Asks for the stop. Asked again, or after a signal, it changes nothing.
+    pub fn trigger(&self, cause: impl Into<String>) {
+        let _ = self.inner.ask.send(Asked {
+            cause: Cause::Triggered(cause.into()),
+            signal: None,
+            hurries: false,
+        });
+    }
+
+    /// Was the stop asked for? From then on a readiness probe should fail.
+    pub fn is_requested(&self) -> bool {
+        self.inner.asked.is_cancelled()
+    }
+
+    /// Ready when the stop is asked for.
+    pub async fn requested(&self) {
+        self.inner.asked.cancelled().await;
+    }
+
+    /// What tells a task when to finish: when drain begins, not before.
+    pub fn token(&self) -> Token {
+        Token(self.inner.draining.clone())
+    }
+
+    /// Runs a task that is waited for. What it has not finished when drain's time is up is aborted, and it is named in the report;
+    /// so it is if it panics.
+    ///
+    /// Fails once drain has begun.
+    pub fn spawn<F>(&self, name: &str, task: impl FnOnce(Token) -> F) -> Result<(), Rejected>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guard = self.inner.tasks.enter(name)?;
+        let task = task(self.token());
+        run(guard, async move {
+            task.await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Something else that is waited for, as long as the guard is there.
+    ///
+    /// Fails once drain has begun.
+    pub fn guard(&self, name: &str) -> Result<Guard, Rejected> {
+        self.inner.tasks.enter(name)
+    }
+
+    /// Has this done in a phase of the stop. Hooks of one phase run at once.
+    ///
+    /// One that is registered when its phase is over does not run.
+    pub fn on<F, R>(&self, phase: Phase, name: &str, hook: impl FnOnce(Context) -> F + Send + 'static)
+    where
+        F: Future<Output = R> + Send + 'static,
+        R: HookResult + 'static,
+    {
+        self.inner.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(Hook::new(phase, name, hook));
+    }
+
+    /// Waits until the stop was asked for and is over.
+    pub async fn wait(&self) -> Ended {
+        let mut told = self.inner.ended.clone();
+        let ended = told.wait_for(Option::is_some).await;
+        match ended.ok().and_then(|ended| ended.clone()) {
+            Some(ended) => ended,
+            // The runtime ends, and the driver with it, so nobody is going to say more.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Has anybody asked for something in this phase?
+    pub(crate) fn has_hooks(inner: &Inner, phase: Phase) -> bool {
+        inner.hooks.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|hook| hook.phase == phase)
+    }
+
+    /// The hooks of a phase, to be run.
+    pub(crate) fn take_hooks(inner: &Inner, phase: Phase) -> Vec<Hook> {
+        let mut hooks = inner.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        let (these, others) = std::mem::take(&mut *hooks).into_iter().partition(|hook| hook.phase == phase);
+        *hooks = others;
+        these
+    }
+}

@@ -1,0 +1,237 @@
+//! Everything that is waited for: tasks and guards, each with a name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use gracefully_core::phase::{Outcome, Phase};
+use gracefully_core::report::Part;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// All tasks and guards of a service.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    state: Mutex<State>,
+    /// Somebody has come or gone.
+    pub(crate) changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    live: BTreeMap<u64, Live>,
+    /// How many have come since somebody asked.
+    new: u32,
+    /// Nobody may come any more.
+    closed: bool,
+    /// Whoever was there was aborted.
+    aborted: bool,
+    /// Those that have not ended well.
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Live {
+    name: Arc<str>,
+    since: Instant,
+    /// A guard cannot be aborted.
+    abort: Option<AbortHandle>,
+}
+
+/// It came too late: the service is being drained.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+/// shutdown.trigger("update");
+/// let ended = shutdown.wait().await;
+/// assert!(shutdown.spawn("late", async |_| ()).is_err());
+/// # drop(ended); Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected;
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the service is being stopped and takes nothing new")
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+impl From<Rejected> for std::io::Error {
+    fn from(rejected: Rejected) -> Self {
+        Self::other(rejected)
+    }
+}
+
+impl Tasks {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers somebody under this name.
+    pub(crate) fn enter(self: &Arc<Self>, name: &str) -> Result<Guard, Rejected> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Rejected);
+        }
+        Ok(self.register(&mut state, name))
+    }
+
+    /// The same for what belongs to the stop itself.
+    pub(crate) fn enter_always(self: &Arc<Self>, name: &str) -> Guard {
+        self.register(&mut self.lock(), name)
+    }
+
+    fn register(self: &Arc<Self>, state: &mut State, name: &str) -> Guard {
+        let number = state.next;
+        state.next += 1;
+        state.new += 1;
+        state.live.insert(number, Live { name: name.into(), since: Instant::now(), abort: None });
+        self.changed.notify_one();
+        Guard { number, tasks: Arc::clone(self) }
+    }
+
+    /// Nobody new from now on.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// How many are there, and how many came since this was last asked.
+    pub(crate) fn count(&self) -> (u32, u32) {
+        let mut state = self.lock();
+        (u32::try_from(state.live.len()).unwrap_or(u32::MAX), std::mem::take(&mut state.new))
+    }
+
+    /// Aborts all tasks that are left. Each is named in the parts, and so is each guard.
+    pub(crate) fn abort(&self) {
+        let mut state = self.lock();
+        state.aborted = true;
+        for live in std::mem::take(&mut state.live).into_values() {
+            if let Some(abort) = &live.abort {
+                abort.abort();
+            }
+            let took = live.since.elapsed();
+            state.parts.push(Part {
+                phase: Phase::Drain,
+                name: live.name.to_string(),
+                took,
+                outcome: Outcome::Late,
+            });
+        }
+    }
+
+    /// This one can be aborted by that.
+    fn abort_by(&self, number: u64, abort: AbortHandle) {
+        let mut state = self.lock();
+        if let Some(live) = state.live.get_mut(&number) {
+            live.abort = Some(abort);
+        } else if state.aborted {
+            abort.abort();
+        }
+    }
+
+    /// What has not ended well, once.
+    pub(crate) fn take_parts(&self) -> Vec<Part> {
+        std::mem::take(&mut self.lock().parts)
+    }
+
+    fn leave(&self, number: u64, failure: Option<String>) {
+        let mut state = self.lock();
+        let Some(live) = state.live.remove(&number) else { return };
+        if let Some(why) = failure {
+            let took = live.since.elapsed();
+            let outcome = Outcome::Failed(why);
+            state.parts.push(Part { phase: Phase::Drain, name: live.name.to_string(), took, outcome });
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+}
+
+/// Something that is waited for, until this is dropped. If it is not, the report names it and says how old it is.
+#[derive(Debug)]
+#[must_use = "who drops it is not waited for"]
+pub struct Guard {
+    number: u64,
+    tasks: Arc<Tasks>,
+}
+
+impl Guard {
+    /// It has ended with this error.
+    pub(crate) fn fail(self, why: String) {
+        self.tasks.leave(self.number, Some(why));
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.tasks.leave(self.number, None);
+    }
+}
+
+/// Tells a task that it should finish.
+#[derive(Clone, Debug)]
+pub struct Token(pub(crate) CancellationToken);
+
+impl Token {
+    /// Is it time to finish?
+    pub fn is_requested(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Ready when it is time to finish.
+    pub async fn requested(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+/// Runs a task that holds a guard, and gives its error or panic to it.
+pub(crate) fn run(guard: Guard, task: impl Future<Output = Result<(), String>> + Send + 'static) {
+    let (tasks, number) = (Arc::clone(&guard.tasks), guard.number);
+    let handle = tokio::spawn(Guarded { task: Box::pin(task), guard: Some(guard) });
+    tasks.abort_by(number, handle.abort_handle());
+}
+
+struct Guarded<F> {
+    task: Pin<Box<F>>,
+    guard: Option<Guard>,
+}
+
+impl<F: Future<Output = Result<(), String>>> Future for Guarded<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<()> {
+        // A future that has panicked is not polled again.
+        let result = match catch_unwind(AssertUnwindSafe(|| self.task.as_mut().poll(context))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(result)) => result,
+            Err(panic) => Err(panicked(&*panic)),
+        };
+        if let (Some(guard), Err(why)) = (self.guard.take(), result) {
+            guard.fail(why);
+        }
+        Poll::Ready(())
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
+    let said =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", said.unwrap_or("without a word"))
+}
+
+/// How long a future may take for its own good, so that nobody waits for ever for nothing.
+pub(crate) fn left(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+}
