@@ -70,6 +70,11 @@ impl Engines {
         }
     }
 
+    /// Does the command line say where docker's daemon is? Then it is meant to be there.
+    pub(crate) fn docker_is_named(&self) -> bool {
+        self.global.host.is_some()
+    }
+
     /// What `--engine` says.
     pub(crate) fn choice(&self) -> EngineChoice {
         self.global.engine

@@ -177,7 +177,7 @@ pub(crate) fn hold(
         Ok(hold) => return Ok(Box::new(hold)),
         Err(errno) => failed.push((Method::NftDrop, errno)),
     }
-    match listener_filter::ListenerFilter::new(&mut watch.inside, now) {
+    match listener_filter::ListenerFilter::new(&mut watch.inside, at_most, now) {
         Ok(hold) => return Ok(Box::new(hold)),
         Err(errno) => failed.push((Method::ListenerFilter, errno)),
     }

@@ -146,6 +146,7 @@ impl Walk {
                     self.inner.tasks.close();
                     self.inner.draining.cancel();
                     self.inner.tasks.abort();
+                    self.inner.cut.cancel();
                     self.tell(Event::MainExited(ExitStatus::Code(0)));
                     self.tell(Event::AllExited);
                 }

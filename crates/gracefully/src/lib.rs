@@ -29,11 +29,20 @@
 //! A second signal ends the waiting of settle and drain, a third ends the process at once. Two that come within 250 ms are one:
 //! a Ctrl-C is often delivered twice, by the terminal and by whoever passes it on.
 //!
+//! * `serve`, with the feature `http`: HTTP for axum and every other tower service, drained without losing a request.
 //! * [`durable`]: what was acknowledged is on the disk.
 //! * [`blocking`]: for programs without tokio.
 
+/// The README's examples, as tests.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod blocking;
 pub mod durable;
+
+#[cfg(feature = "http")]
+pub mod serve;
 
 #[cfg(feature = "tokio")]
 mod driver;

@@ -30,6 +30,8 @@ pub(crate) struct Inner {
     pub(crate) asked: CancellationToken,
     /// Tasks are to finish.
     pub(crate) draining: CancellationToken,
+    /// What has not finished is to end.
+    pub(crate) cut: CancellationToken,
     ask: mpsc::UnboundedSender<Asked>,
     ended: watch::Receiver<Option<Ended>>,
     /// As long as somebody may still take part.
@@ -70,6 +72,7 @@ impl Shutdown {
             hooks: Mutex::default(),
             asked: CancellationToken::new(),
             draining: CancellationToken::new(),
+            cut: CancellationToken::new(),
             ask,
             ended,
             _presses: presses.transpose()?,

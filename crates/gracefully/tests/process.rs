@@ -81,6 +81,34 @@ fn closed_streams_do_not_keep_it_from_flushing() {
     assert!(!DurableFile::read(&path).unwrap().is_empty());
 }
 
+/// The axum example under load: whoever keeps a connection is told to close it, and nobody's request is lost.
+#[test]
+fn an_axum_service_finishes_what_it_has_begun() {
+    let at = gracefully_load::free_address().unwrap();
+    let mut child = piped(example("03_axum").arg(at.to_string()));
+    let connected = || std::net::TcpStream::connect(at).is_ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !connected() {
+        assert!(Instant::now() < deadline, "it does not listen");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    let load = gracefully_load::Load {
+        keep_alive: true,
+        think: Duration::from_millis(5),
+        ..gracefully_load::Load::new(at, 16)
+    };
+    let clients = load.start();
+    std::thread::park_timeout(Duration::from_millis(300));
+    send(&child, Signal::TERM);
+    // It settles: clients that stop now have lost nothing.
+    std::thread::park_timeout(Duration::from_millis(300));
+    let tally = clients.stop();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(tally.failed(), 0, "{tally}");
+    assert!(tally.answered > 100, "{tally}");
+    assert!(text(child.stderr.take().unwrap()).starts_with("graceful: stopped after "));
+}
+
 /// What it has said is in the journal, however it ends.
 fn everything_said_is_written(path: &Path, signal: Signal, after: Duration) -> usize {
     let mut child = piped(example("02_finish_what_was_begun").arg(path));

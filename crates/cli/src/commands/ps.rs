@@ -73,7 +73,7 @@ pub(super) async fn ps(settings: &Settings, args: Ps) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-/// An engine that is not there has no containers, unless it was asked for by name. One that is there and does not
+/// An engine that is not there has no containers, unless it was asked for, by name or by its address. One that is there and does not
 /// answer is worth a note, because then the list is not the whole one.
 async fn list(settings: &Settings, options: &ListOptions) -> anyhow::Result<Vec<(Kind, Container)>> {
     let engines = &settings.engines;
@@ -86,7 +86,9 @@ async fn list(settings: &Settings, options: &ListOptions) -> anyhow::Result<Vec<
         match listed {
             Ok(listed) => containers.extend(listed.into_iter().map(|container| (kind, container))),
             Err(error)
-                if engines.choice() != EngineChoice::Auto || matches!(*error, Error::Filter { .. }) =>
+                if engines.choice() != EngineChoice::Auto
+                    || (kind == Kind::Docker && engines.docker_is_named())
+                    || matches!(*error, Error::Filter { .. }) =>
             {
                 anyhow::bail!(in_words(kind, &error))
             }

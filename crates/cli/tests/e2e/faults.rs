@@ -65,10 +65,16 @@ fn daemon_absent(world: &World) {
     } else {
         on_socket(&socket, &["stop", "x"])
     };
-    run(&mut command).is(1, "").says(&format!(
+    let complaint = format!(
         "Cannot connect to the Docker daemon at unix://{}. Is the docker daemon running?\n",
         socket.display()
-    ));
+    );
+    run(&mut command).is(1, "").says(&complaint);
+    if world.kind == Kind::Local {
+        // Whoever says where it is means it to be there.
+        let address = format!("unix://{}", socket.display());
+        run(&mut gracefully(&["--host", &address, "ps"])).is(1, "").says(&complaint);
+    }
 }
 
 /// A daemon that answers every request with `answer`, and then keeps the connection open or closes it.

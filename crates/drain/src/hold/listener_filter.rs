@@ -17,12 +17,14 @@ const KEEP_SHUT: Duration = AT_MOST.checked_div(4).expect("four is not zero");
 #[derive(Debug)]
 pub(crate) struct ListenerFilter {
     valves: Valves,
-    /// `None`: it is open.
+    /// When the deadline is to be moved on; `None`: it is open.
     due: Option<Duration>,
+    /// It is open from then on, whatever becomes of us.
+    until: Duration,
 }
 
 impl ListenerFilter {
-    pub(super) fn new(place: &mut Place, now: Duration) -> Result<Self> {
+    pub(super) fn new(place: &mut Place, at_most: Duration, now: Duration) -> Result<Self> {
         let valves = Valves::new(Kind::Requests)?;
         let listeners = place.listeners()?;
         let Parts { owners: Some(owners), .. } = place.parts() else { return Err(Errno::OPNOTSUPP) };
@@ -30,7 +32,7 @@ impl ListenerFilter {
         for (inode, cookie) in listeners {
             valves.put_into(owners.duplicate(inode, cookie)?)?;
         }
-        Ok(Self { valves, due: Some(now + KEEP_SHUT) })
+        Ok(Self { valves, due: Some(now + KEEP_SHUT), until: now.saturating_add(at_most) })
     }
 }
 
@@ -45,6 +47,10 @@ impl Hold for ListenerFilter {
 
     fn turn(&mut self, now: Duration) -> Result<()> {
         match self.due {
+            Some(_) if self.until <= now => {
+                self.open();
+                Ok(())
+            }
             Some(due) if due <= now => {
                 self.due = Some(now + KEEP_SHUT);
                 self.valves.keep_shut()

@@ -1,13 +1,13 @@
 //! Exit codes and the command line (34 to 44).
 
-use crate::harness::{Setup, Way, shell};
+use crate::harness::{Setup, Way, is_ours, shell};
 
 /// 34
 fn every_exit_code(way: Way) {
     for code in (0..=255).step_by(if way == Way::Subreaper { 1 } else { 17 }) {
         let end = Setup::new(way).start(&shell(&format!("exit {code}"))).end();
         assert_eq!(end.code, code);
-        assert_eq!(end.err, [""; 0], "an end by itself is no news");
+        assert!(!is_ours() || end.err.is_empty(), "an end by itself is no news: {:?}", end.err);
     }
 }
 
@@ -63,14 +63,14 @@ fn a_script_without_an_interpreter_is_one_for_the_shell(way: Way) {
     assert_eq!((end.code, &end.out[..]), (9, &["a b".to_owned()][..]));
 }
 
-/// An executable file with this text.
+/// An executable file with this text. Written by another process: see the harness's copy of the init.
 fn script(text: &str) -> tempfile::TempPath {
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
-    let mut file = tempfile::Builder::new().prefix("init-suite-").tempfile().unwrap();
-    file.write_all(text.as_bytes()).unwrap();
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o755)).unwrap();
-    file.into_temp_path()
+    let path = tempfile::Builder::new().prefix("init-suite-").tempfile().unwrap().into_temp_path();
+    let write = "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"";
+    let written =
+        std::process::Command::new("sh").args(["-c", write, "sh", text]).arg(&path).status().unwrap();
+    assert!(written.success());
+    path
 }
 
 trait PathText {
@@ -104,7 +104,7 @@ fn docker_info_understands_the_version(way: Way) {
     let _ = way;
     let dir = tempfile::tempdir().unwrap();
     let name = dir.path().join("docker-init");
-    std::fs::copy(crate::harness::init(), &name).unwrap();
+    std::os::unix::fs::symlink(crate::harness::init(), &name).unwrap();
     let output = std::process::Command::new(&name).arg("--version").output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("tini version "), "{output:?}");

@@ -38,6 +38,18 @@ pub(crate) fn is_ours() -> bool {
     init().file_name().is_some_and(|name| name == "gracefully-init")
 }
 
+/// Does the init under test have this option, to the same effect?
+fn is_known(option: &str) -> bool {
+    let name = init();
+    let known: &[&str] = match name.file_name().and_then(std::ffi::OsStr::to_str) {
+        Some("tini") => &["-s", "-p", "-g", "-e", "-e143", "-v", "-w"],
+        Some("dumb-init") => &["-r", "--rewrite", "-c", "-v"],
+        Some("catatonit") => &["-g"],
+        _ => return true,
+    };
+    known.contains(&option)
+}
+
 pub(crate) fn app() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/app.py")
 }
@@ -87,8 +99,14 @@ impl Setup {
         self
     }
 
-    /// Starts it in front of this command.
+    /// Starts it in front of this command. Another init that has not an option of this case cannot pass it; that is counted as
+    /// skipped, so that it is told from one that does something else.
     pub(crate) fn start(self, command: &[impl AsRef<str>]) -> Running {
+        if let Some(option) = self.options.iter().find(|option| option.starts_with('-') && !is_known(option))
+        {
+            skip("it has no such option");
+            panic!("it has no option {option}");
+        }
         let mut words: Vec<String> = Vec::new();
         let mut add = |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned()));
         match self.way {
@@ -134,7 +152,16 @@ impl Setup {
         let mut starter = starter.spawn().expect("unshare, setpriv and bash are there");
         let out = lines(starter.stdout.take().expect("it is piped"));
         let err = lines(starter.stderr.take().expect("it is piped"));
-        Running { starter, way: self.way, lines: out, errors: err, began, init: None, said: Vec::new() }
+        Running {
+            starter,
+            way: self.way,
+            lines: out,
+            errors: err,
+            began,
+            init: None,
+            said: Vec::new(),
+            patience: patience(),
+        }
     }
 }
 
@@ -150,7 +177,9 @@ fn binary() -> &'static Path {
             .tempdir()
             .expect("a directory");
         let path = dir.path().join(init().file_name().expect("a file"));
-        std::fs::copy(init(), &path).expect("the init can be copied");
+        // By another process: if this one wrote it, a test that forks at that moment would keep it from being executed.
+        let copied = Command::new("cp").arg(init()).arg(&path).status().expect("cp is there");
+        assert!(copied.success(), "the init can be copied");
         (dir, path)
     });
     path
@@ -179,6 +208,7 @@ pub(crate) struct Running {
     began: Instant,
     init: Option<Pid>,
     said: Vec<String>,
+    patience: Duration,
 }
 
 /// How it ended.
@@ -245,6 +275,12 @@ impl Running {
         self.starter.try_wait().expect("it is our child").is_some()
     }
 
+    /// It may take its time, whoever it is.
+    pub(crate) fn patiently(mut self) -> Self {
+        self.patience = Duration::from_secs(20);
+        self
+    }
+
     /// Was this line said already?
     pub(crate) fn said(&self, line: &str) -> bool {
         self.said.iter().any(|said| said == line)
@@ -272,7 +308,7 @@ impl Running {
     fn wait(&mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
         let mut ended = None;
-        eventually("it ends", || {
+        within(self.patience, "it ends", || {
             ended = self.starter.try_wait().expect("it is our child");
             ended.is_some()
         });
@@ -299,8 +335,12 @@ fn pause() {
 }
 
 /// Waits until something holds.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience();
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    within(patience(), what, holds);
+}
+
+fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         pause();

@@ -137,7 +137,7 @@ fn it_ends_when_the_last_one_has_ended(way: Way) {
 
 /// 72: nobody has said how long it may take, so nobody is killed; and it is said who keeps it waiting.
 fn who_needs_long_is_not_killed_by_default(way: Way) {
-    let mut init = Setup::new(way).variable("GRACEFULLY_TEST", "x").start(&python("flush 10.5 code 6"));
+    let mut init = Setup::new(way).start(&python("flush 10.5 code 6")).patiently();
     init.says("ready");
     init.signal(15);
     let end = init.end();

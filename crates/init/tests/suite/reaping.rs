@@ -1,6 +1,6 @@
 //! Orphans (56 to 62).
 
-use crate::harness::{Setup, Way, children, eventually, shell, status};
+use crate::harness::{Setup, Way, children, eventually, is_ours, shell, status};
 
 /// 56, 59: also where it is not PID 1, without being asked.
 fn orphans_are_reaped(way: Way) {
@@ -11,7 +11,8 @@ fn orphans_are_reaped(way: Way) {
     eventually("main alone is left", || children(us).len() == 1);
     init.signal(15);
     let end = init.end();
-    assert_eq!((end.code, end.err.len()), (143, 1), "one line, about the stop: {:?}", end.err);
+    assert_eq!(end.code, 143);
+    assert!(!is_ours() || end.err.len() == 1, "one line, about the stop: {:?}", end.err);
 }
 
 /// 57, 58, 60
@@ -29,7 +30,7 @@ fn no_zombie_stays(way: Way) {
 fn who_wants_to_know_hears_of_orphans(way: Way) {
     let mut init = Setup::new(way).options(&["-w"]).start(&shell("(exit 3 &) ; echo ready; exec sleep 100"));
     init.says("ready");
-    assert!(init.complaint().contains("reaped"));
+    assert!(init.complaint().to_lowercase().contains("reaped"));
     init.signal(9);
 }
 

