@@ -24,7 +24,7 @@ use crate::command;
 pub(crate) fn heading() -> String {
     String::from(
         "# gracefully-init beside tini, dumb-init and catatonit\n\n\
-         Written by `cargo xtask bench init suite --write`, all of it in one run. Where time is measured each init has its turn in every\n\
+         Written by `cargo xtask bench init suite --write`, each section in one run. Where time is measured each init has its turn in every\n\
          round; the numbers are medians where nothing else is said.\n",
     )
 }
