@@ -41,7 +41,7 @@ fn a_hook_that_fails_or_hangs_stops_nothing(way: Way) {
     let end = init.end();
     assert_eq!(end.code, 3);
     assert!(position(&end.out, "third") < position(&end.out, "got 15"), "{:?}", end.out);
-    assert!(end.took < Duration::from_secs(2), "{:?}", end.took);
+    assert!(end.took < Duration::from_secs(5), "{:?}", end.took);
     let line = end.err.last().unwrap();
     assert!(line.contains("hook exit 9: exit 9") && line.contains("took longer than it may"), "{line}");
 }
@@ -56,7 +56,7 @@ fn a_hook_without_a_limit_ends_with_its_phase(way: Way) {
     init.signal(15);
     let end = init.end();
     assert_eq!((end.code, end.out.iter().any(|line| line == "never")), (3, false));
-    assert!(end.took < Duration::from_secs(3), "{:?}", end.took);
+    assert!(end.took < Duration::from_millis(3_400), "{:?}", end.took);
     let line = end.err.last().unwrap();
     assert!(line.contains("graceful") && line.contains("deregister: "), "{line}");
 }
@@ -74,7 +74,7 @@ fn a_sidecar_that_does_not_end_is_killed_in_the_end(way: Way) {
     init.signal(15);
     let end = init.end();
     assert_eq!(end.code, 3);
-    assert!(end.took < Duration::from_secs(4), "{:?}", end.took);
+    assert!(end.took < Duration::from_secs(8), "{:?}", end.took);
 }
 
 /// An end by itself deregisters, too.
@@ -90,7 +90,7 @@ fn a_sidecar_does_not_keep_the_container_alive(way: Way) {
         .start(&shell("sleep 0.3; exit 4"))
         .end();
     assert_eq!(end.code, 4);
-    assert!(end.took < Duration::from_secs(5), "{:?}", end.took);
+    assert!(end.took < Duration::from_secs(10), "{:?}", end.took);
 }
 
 /// A hook's program is missed at the start, not at the stop.

@@ -54,7 +54,7 @@ fn idle_connections_keep_nobody_waiting(way: Way) {
     init.restart_clock();
     init.signal(15);
     let end = init.end();
-    assert!(end.took < Duration::from_secs(1), "no such port: {:?}", end.took);
+    assert!(end.took < Duration::from_secs(3), "no such port: {:?}", end.took);
     drop(idle);
 
     let mut init = Setup::new(way).options(&["--drain", "auto"]).start(&["python3", "-c", SERVER]);
@@ -62,7 +62,7 @@ fn idle_connections_keep_nobody_waiting(way: Way) {
     let _idle = TcpStream::connect(("127.0.0.1", port)).unwrap();
     init.restart_clock();
     init.signal(15);
-    assert!(init.end().took < Duration::from_secs(4));
+    assert!(init.end().took < Duration::from_secs(6));
 }
 
 /// A connection on which one request was answered, and none has come since, as a gateway keeps it.
@@ -81,7 +81,7 @@ fn a_connection_that_is_kept_keeps_nobody_waiting(way: Way) {
     init.restart_clock();
     init.signal(15);
     let end = init.end();
-    assert!(end.took < Duration::from_secs(4), "{:?} {:?}", end.took, end.err);
+    assert!(end.took < Duration::from_secs(6), "{:?} {:?}", end.took, end.err);
     assert!(end.err.iter().any(|line| line.contains("graceful: SIGTERM")), "{:?}", end.err);
 }
 
@@ -108,7 +108,7 @@ fn clients_that_keep_coming_are_served(way: Way) {
         assert_eq!(end.code, 0);
         let took = end.took.as_secs_f64();
         assert!(
-            if hurried { took < 4.0 } else { (3.5..13.0).contains(&took) },
+            if hurried { took < 8.0 } else { (3.5..13.0).contains(&took) },
             "{took} s, {answered} answered"
         );
     }
