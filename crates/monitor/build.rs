@@ -1,29 +1,13 @@
 //! How the program is linked, and which build it is.
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(small)");
-    let os = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
-    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-    let alone = env::var_os("CARGO_FEATURE_STD").is_none();
-    if alone && (os.as_str(), arch.as_str()) == ("linux", "x86_64") {
-        println!("cargo::rustc-cfg=small");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("small.ld");
-        for flag in FLAGS.iter().copied().chain(script.to_str()) {
-            println!("cargo::rustc-link-arg-bin=gracefully-monitor={flag}");
-        }
-        println!("cargo::rerun-if-changed=small.ld");
-    }
+    gracefully_link::link("gracefully-monitor");
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rustc-env=GRACEFULLY_MONITOR_DIGEST={:016x}", digest());
 }
-
-/// Without the C library: see `gracefully-start`. What nobody reads is left out.
-const FLAGS: [&str; 4] =
-    ["-nostartfiles", "-static", "-no-pie", "-Wl,--build-id=none,--no-eh-frame-hdr,--strip-all,-z,norelro"];
 
 /// FNV-1a of all sources, in the order of their paths.
 fn digest() -> u64 {

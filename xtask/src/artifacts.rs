@@ -44,7 +44,7 @@ fn build_static() -> Result<(PathBuf, PathBuf)> {
     let root = root();
     let host = host_triple()?;
     let target = target_dir()?.join("static");
-    let linker_script = root.join("xtask/small.ld");
+    let linker_script = root.join("crates/link/small.ld");
     let flags = [
         "-Ctarget-feature=+crt-static",
         "-Crelocation-model=static",
