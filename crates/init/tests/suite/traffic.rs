@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Setup, Way};
 
-/// Answers every request after 700 ms and says when it gets a signal. The port is its first line.
+/// Answers every request after 700 ms, and says when it has one and when it gets a signal. The port is its first line.
 const SERVER: &str = "import http.server,os,signal,threading,time
 class H(http.server.BaseHTTPRequestHandler):
  protocol_version='HTTP/1.1'
  def do_GET(s):
-  time.sleep(0.7); s.send_response(200); s.send_header('Content-Length','2'); s.end_headers(); s.wfile.write(b'ok')
+  os.write(1,b'asked\\n'); time.sleep(0.7); s.send_response(200); s.send_header('Content-Length','2'); s.end_headers(); s.wfile.write(b'ok')
  def log_message(s,*a): pass
 h=http.server.ThreadingHTTPServer(('127.0.0.1',0),H)
 h.daemon_threads=True
@@ -38,8 +38,7 @@ fn requests_are_answered_before_the_signal(way: Way) {
         let mut init = Setup::new(way).options(options).start(&["python3", "-c", SERVER]);
         let port = init.line().parse().unwrap();
         let client = request(port);
-        // The server has taken it: a second one is answered while the first sleeps.
-        std::thread::park_timeout(Duration::from_millis(150));
+        init.says("asked");
         init.signal(15);
         assert_eq!(answer(client).ends_with("ok"), answered, "{options:?}");
         assert_eq!(init.end().code, 0);
