@@ -17,7 +17,7 @@
 //! * [`diagnosis`]: facts about processes in, findings with a remedy out.
 //! * [`traffic`]: the connections of a program, and what became of them.
 //! * [`report`]: the record of one stop, versioned, as JSON.
-//! * [`time`]: moments as they are written down.
+//! * [`time`]: moments and lengths of time as they are written down.
 //! * [`exit`]: every exit code of our programs.
 //!
 //! `no_std` with `alloc`, because `gracefully-init` must stay smaller than tini.

@@ -1,4 +1,4 @@
-//! Moments as they are written down: RFC 3339, UTC.
+//! Time as it is written down: moments by RFC 3339, in UTC, and lengths of time.
 //!
 //! The calendar is the proleptic Gregorian one, from 1970 to 9999, without leap seconds: as the kernel's clock counts
 //! (`clock_gettime(2)`) and as docker writes it.
@@ -94,6 +94,33 @@ impl TryFrom<Cow<'_, str>> for Timestamp {
     fn try_from(text: Cow<'_, str>) -> Result<Self, Self::Error> {
         text.parse()
     }
+}
+
+/// A length of time as our variables and the options of `gracefully-init` have it: `10`, `10s`, `1m30s`, `500ms`. A number alone is
+/// seconds. `None` if it is none, or too long to be counted.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().map(Duration::from_secs);
+    }
+    let mut sum = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, after) = after.split_at(letters);
+        let milliseconds = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        let part = number.parse::<u64>().ok()?.checked_mul(milliseconds)?;
+        sum = sum.checked_add(Duration::from_millis(part))?;
+        rest = after;
+    }
+    Some(sum)
 }
 
 fn parse(text: &[u8]) -> Option<Timestamp> {
@@ -236,5 +263,30 @@ mod tests {
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), at(0, 5));
         assert!(serde_json::from_str::<Timestamp>("\"soon\"").is_err());
         assert_eq!(Timestamp::since_1970(Duration::MAX), at(LAST_SECOND, 0));
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("10", Some(10_000)),
+            ("10s", Some(10_000)),
+            ("30", Some(30_000)),
+            ("30s", Some(30_000)),
+            ("500ms", Some(500)),
+            ("1m30s", Some(90_000)),
+            ("1h1m1s1ms", Some(3_661_001)),
+            ("10 s", None),
+            ("s", None),
+            ("1.5s", None),
+            ("-1", None),
+            ("auto", None),
+            ("1d", None),
+            ("18446744073709551616", None),
+            ("9999999999999999999h", None),
+        ] {
+            assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text:?}");
+        }
+        assert_eq!(parse_duration(""), None, "no number at all");
     }
 }

@@ -467,17 +467,9 @@ impl Place {
     /// Where it is unclear who sent last, the kernel's own idea may help.
     fn ask_the_kernel(&mut self, now: Duration) {
         let Whose::Programs(programs) = &self.whose else { return };
-        let unclear = |watched: &Watched| watched.ours && watched.connection.wants_evidence(now);
-        if !self.connections.values().any(unclear) {
-            return;
-        }
-        let Some(rows) = tcp_table::established(programs.owners.main()) else { return };
-        let interactive: HashMap<u64, bool> = rows.iter().map(|row| (row.inode, row.interactive)).collect();
-        for watched in self.connections.values_mut().filter(|watched| unclear(watched)) {
-            if let Some(interactive) = interactive.get(&watched.inode) {
-                watched.connection.is_interactive(*interactive);
-            }
-        }
+        let ours = self.connections.values_mut().filter(|watched| watched.ours);
+        let connections = ours.map(|watched| (watched.inode, &mut watched.connection));
+        tcp_table::clarify(programs.owners.main(), connections, now);
     }
 }
 

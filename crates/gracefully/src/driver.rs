@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 use gracefully_core::event::{Action, Event, ExitStatus};
-use gracefully_core::exit::{FAILURE, SIGNAL_BASE};
+use gracefully_core::exit::SIGNAL_BASE;
 use gracefully_core::phase::{Outcome, Phase as Core};
 use gracefully_core::policy::Then;
 use gracefully_core::report::{Part, Report, Target};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::ended::Ended;
 use crate::hooks::{Context, Phase};
 use crate::settings::{Builder, Cause};
-use crate::shutdown::{Inner, Shutdown};
+use crate::shutdown::Inner;
 use crate::tasks::{panicked, run};
 
 /// How often it is looked whether traffic has stopped, if nothing else happens.
@@ -70,7 +70,6 @@ struct Walk {
     hooks: JoinSet<Result<(), String>>,
     running: BTreeMap<Id, Running>,
     parts: Vec<Part>,
-    observing: bool,
 }
 
 struct Running {
@@ -81,8 +80,7 @@ struct Running {
 
 impl Walk {
     fn new(inner: Arc<Inner>, settings: &Builder, first: Asked) -> Self {
-        let [deregisters, flushes] =
-            [Phase::Deregister, Phase::Flush].map(|phase| Shutdown::has_hooks(&inner, phase));
+        let [deregisters, flushes] = [Phase::Deregister, Phase::Flush].map(|phase| inner.has_hooks(phase));
         let plan = settings.plan(first.signal, deregisters, flushes);
         Self {
             inner,
@@ -93,7 +91,6 @@ impl Walk {
             hooks: JoinSet::new(),
             running: BTreeMap::new(),
             parts: Vec::new(),
-            observing: false,
         }
     }
 
@@ -141,10 +138,8 @@ impl Walk {
         while let Some(action) = self.sequence.next_action() {
             match action {
                 Action::Deregister => self.start(Phase::Deregister),
-                Action::Observe => self.observing = true,
                 Action::Signal { .. } => {
-                    self.inner.tasks.close();
-                    self.inner.draining.cancel();
+                    self.close();
                     self.inner.tasks.abort();
                     self.inner.cut.cancel();
                     self.tell(Event::MainExited(ExitStatus::Code(0)));
@@ -152,8 +147,8 @@ impl Walk {
                 }
                 Action::Flush { .. } => self.start(Phase::Flush),
                 Action::Done => return true,
-                // Nobody is left for it: what is left was aborted.
-                Action::Kill | Action::Sweep(_) => {}
+                // Who is there is told in each phase that waits for it; and nobody is left to be killed: what was left was aborted.
+                Action::Observe | Action::Kill | Action::Sweep(_) => {}
                 Action::Hold | Action::Refuse | Action::Release | Action::Reregister | Action::Start => {
                     unreachable!("{action:?} is in no plan of a service")
                 }
@@ -166,15 +161,14 @@ impl Walk {
     fn observe(&mut self) -> bool {
         let phase = self.sequence.phase();
         if phase == Some(Core::Drain) && !self.inner.draining.is_cancelled() {
-            self.inner.tasks.close();
-            self.inner.draining.cancel();
+            self.close();
             let context = Context { deadline: self.deadline() };
-            for hook in Shutdown::take_hooks(&self.inner, Phase::Drain) {
+            for hook in self.inner.take_hooks(Phase::Drain) {
                 let guard = self.inner.tasks.enter_always(&hook.name);
                 run(guard, (hook.run)(context));
             }
         }
-        if !self.observing || !matches!(phase, Some(Core::Settle | Core::Drain)) {
+        if !matches!(phase, Some(Core::Settle | Core::Drain)) {
             return false;
         }
         let (in_flight, new) = self.inner.tasks.count();
@@ -182,10 +176,16 @@ impl Walk {
         self.sequence.phase() != phase
     }
 
+    /// Takes nothing new from now on, and tells tasks to finish.
+    fn close(&self) {
+        self.inner.tasks.close();
+        self.inner.draining.cancel();
+    }
+
     /// Starts the hooks of a phase whose end is told.
     fn start(&mut self, phase: Phase) {
         let context = Context { deadline: self.deadline() };
-        for hook in Shutdown::take_hooks(&self.inner, phase) {
+        for hook in self.inner.take_hooks(phase) {
             let id = self.hooks.spawn((hook.run)(context)).id();
             self.running.insert(id, Running { phase: phase.core(), name: hook.name, since: Instant::now() });
         }
@@ -284,6 +284,3 @@ async fn sleep(until: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-
-/// The exit code of a service that could not do everything that it was to do.
-pub(crate) const NOT_ALL: u8 = FAILURE;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use gracefully_core::exit::FAILURE;
 use gracefully_core::phase::Outcome;
 use gracefully_core::report::{Reason, Report, Verdict};
 
-use crate::driver::NOT_ALL;
 use crate::settings::Cause;
 
 /// A stop that is over. The process still runs: [`exit`](Self::exit) ends it.
@@ -37,35 +37,42 @@ impl Ended {
         let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Late);
         let all = self.report.verdict == Verdict::Graceful
             && !self.report.parts.iter().any(|part| failed(&part.outcome));
-        if all { 0 } else { NOT_ALL }
+        if all { 0 } else { FAILURE }
     }
 
     /// Says in one line on standard error what happened, and ends the process with [`code`](Self::code).
     ///
     /// What was printed is flushed. Threads are not waited for, stuck or not, and destructors do not run: what has to be done at the
     /// end is a hook.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "main may return, but the runtime then waits for blocking tasks"
-    )]
     pub fn exit(self) -> ! {
-        // Whoever has closed them does not read.
-        let _ = writeln!(io::stderr(), "{self}");
-        let _ = io::stdout().flush();
-        std::process::exit(self.code().into())
+        self.say();
+        self.end()
     }
 
     /// The same, but ends the process by the signal that has asked for the stop, for parents that want to see that. If none has, as
     /// [`exit`](Self::exit).
     pub fn re_raise(self) -> ! {
-        let _ = writeln!(io::stderr(), "{self}");
-        let _ = io::stdout().flush();
+        self.say();
         let signal = self.report.signal;
         if signal.source == gracefully_core::policy::Source::Request {
             // It fails for signals that do not end a process.
             let _ = signal_hook::low_level::emulate_default_handler(signal.value.number().into());
         }
-        self.exit()
+        self.end()
+    }
+
+    fn say(&self) {
+        // Whoever has closed them does not read.
+        let _ = writeln!(io::stderr(), "{self}");
+        let _ = io::stdout().flush();
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "main may return, but the runtime then waits for blocking tasks"
+    )]
+    fn end(&self) -> ! {
+        std::process::exit(self.code().into())
     }
 }
 

@@ -8,8 +8,6 @@ use std::time::Duration;
 use gracefully_core::phase::Phase as Core;
 use tokio::time::Instant;
 
-use crate::tasks::left;
-
 /// The phases that have hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
@@ -40,7 +38,7 @@ pub struct Context {
 impl Context {
     /// How long the hook may still take. Then it is aborted.
     pub fn remaining(&self) -> Duration {
-        left(self.deadline)
+        self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
 

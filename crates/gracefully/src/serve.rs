@@ -27,21 +27,16 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use self::connection::Connection;
+use self::listener::Accepting;
 pub use self::listener::Listener;
 use crate::shutdown::Shutdown;
 use crate::tasks::Rejected;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What the kernel has accepted is seen by the runtime within this time.
-const AT_ONCE: Duration = Duration::from_millis(2);
-
-/// And is accepted within this time.
-const BACKLOG: Duration = Duration::from_millis(100);
 
 /// A request that the kernel has when drain begins is read within this time. hyper closes a connection of which it has not begun
 /// to read a request, also if one is there.
@@ -71,56 +66,34 @@ impl Shutdown {
         let shutdown = self.clone();
         let name: Arc<str> = name.into();
         self.spawn(&format!("{name} (listener)"), async move |token| {
-            let mut drained = pin!(token.requested());
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = &mut drained => break,
+            let mut accepting = Accepting::new(listener, token);
+            while let Some(accepted) = accepting.next().await {
+                let Ok((io, peer)) = accepted else {
+                    sleep(AFTER_ERROR).await;
+                    continue;
                 };
-                shutdown.accept(&name, accepted, &service).await;
-            }
-            // The kernel has accepted more than we have, and their clients may have sent a request. None of them is to be
-            // refused; whoever comes from now on is, however quickly they follow each other.
-            let began = Instant::now();
-            while began.elapsed() < BACKLOG
-                && let Ok(accepted) = timeout_at(began + AT_ONCE, listener.accept()).await
-            {
-                shutdown.accept(&name, accepted, &service).await;
+                // Also for those who were accepted after drain has begun.
+                let guard = shutdown.inner.tasks.enter_always(&format!("{name} {peer}"));
+                let io = Connection::new(io, guard, shutdown.inner.cut.clone());
+                let service = Closing { service: service.clone(), shutdown: shutdown.clone() };
+                let token = shutdown.token();
+                tokio::spawn(async move {
+                    let mut builder = auto::Builder::new(TokioExecutor::new());
+                    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+                    builder.http2().timer(TokioTimer::new());
+                    let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
+                    tokio::select! {
+                        // What becomes of one connection is the client's affair.
+                        _ = serving.as_mut() => return,
+                        () = token.requested() => {}
+                    }
+                    if timeout(LAST_WORD, serving.as_mut()).await.is_err() {
+                        serving.as_mut().graceful_shutdown();
+                        let _ = serving.await;
+                    }
+                });
             }
         })
-    }
-
-    async fn accept<I, S, B>(&self, name: &str, accepted: std::io::Result<(I, String)>, service: &S)
-    where
-        I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
-    {
-        let Ok((io, peer)) = accepted else { return sleep(AFTER_ERROR).await };
-        // Also for those who were accepted after drain has begun.
-        let guard = self.inner.tasks.enter_always(&format!("{name} {peer}"));
-        let io = Connection::new(io, guard, self.inner.cut.clone());
-        let service = Closing { service: service.clone(), shutdown: self.clone() };
-        let token = self.token();
-        tokio::spawn(async move {
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-            builder.http2().timer(TokioTimer::new());
-            let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
-            tokio::select! {
-                // What becomes of one connection is the client's affair.
-                _ = serving.as_mut() => return,
-                () = token.requested() => {}
-            }
-            if timeout(LAST_WORD, serving.as_mut()).await.is_err() {
-                serving.as_mut().graceful_shutdown();
-                let _ = serving.await;
-            }
-        });
     }
 }
 

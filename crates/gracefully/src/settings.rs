@@ -7,6 +7,7 @@ use std::time::Duration;
 use gracefully_core::plan::{NewConnections, Plan, Reach, Settle, Work};
 use gracefully_core::policy::{Policy, Request, Settings, Source, Sourced, Timeout};
 use gracefully_core::signal::Signal;
+use gracefully_core::time::parse_duration;
 
 use crate::shutdown::Shutdown;
 
@@ -53,7 +54,7 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Self {
-        let variable = |name| env::var(name).ok().and_then(|text| seconds(&text));
+        let variable = |name| env::var(name).ok().and_then(|text| parse_duration(&text));
         // Whoever presses Ctrl-C has no load balancer.
         let settle = if io::stdin().is_terminal() { None } else { variable("GRACEFULLY_SETTLE") };
         Self {
@@ -144,25 +145,9 @@ impl Builder {
     }
 }
 
-/// `10`, `10s` or `500ms`.
-fn seconds(text: &str) -> Option<Duration> {
-    if let Some(milliseconds) = text.strip_suffix("ms") {
-        return milliseconds.parse().ok().map(Duration::from_millis);
-    }
-    text.strip_suffix('s').unwrap_or(text).parse().ok().map(Duration::from_secs)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_of_the_environment() {
-        assert_eq!(seconds("30"), Some(Duration::from_secs(30)));
-        assert_eq!(seconds("30s"), Some(Duration::from_secs(30)));
-        assert_eq!(seconds("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!((seconds("auto"), seconds(""), seconds("-1")), (None, None, None));
-    }
 
     #[test]
     fn flush_has_its_reserve_and_drain_the_rest() {

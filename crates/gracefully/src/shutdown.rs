@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ pub struct Shutdown {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) tasks: Arc<Tasks>,
-    pub(crate) hooks: Mutex<Vec<Hook>>,
+    hooks: Mutex<Vec<Hook>>,
     /// The stop was asked for.
     pub(crate) asked: CancellationToken,
     /// Tasks are to finish.
@@ -36,6 +36,25 @@ pub(crate) struct Inner {
     ended: watch::Receiver<Option<Ended>>,
     /// As long as somebody may still take part.
     _presses: Option<Presses>,
+}
+
+impl Inner {
+    fn hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has anybody asked for something in this phase?
+    pub(crate) fn has_hooks(&self, phase: Phase) -> bool {
+        self.hooks().iter().any(|hook| hook.phase == phase)
+    }
+
+    /// The hooks of a phase, to be run.
+    pub(crate) fn take_hooks(&self, phase: Phase) -> Vec<Hook> {
+        let mut hooks = self.hooks();
+        let (these, others) = std::mem::take(&mut *hooks).into_iter().partition(|hook| hook.phase == phase);
+        *hooks = others;
+        these
+    }
 }
 
 impl Shutdown {
@@ -137,7 +156,7 @@ impl Shutdown {
         F: Future<Output = R> + Send + 'static,
         R: HookResult + 'static,
     {
-        self.inner.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(Hook::new(phase, name, hook));
+        self.inner.hooks().push(Hook::new(phase, name, hook));
     }
 
     /// Waits until the stop was asked for and is over.
@@ -149,18 +168,5 @@ impl Shutdown {
             // The runtime ends, and the driver with it, so nobody is going to say more.
             None => std::future::pending().await,
         }
-    }
-
-    /// Has anybody asked for something in this phase?
-    pub(crate) fn has_hooks(inner: &Inner, phase: Phase) -> bool {
-        inner.hooks.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|hook| hook.phase == phase)
-    }
-
-    /// The hooks of a phase, to be run.
-    pub(crate) fn take_hooks(inner: &Inner, phase: Phase) -> Vec<Hook> {
-        let mut hooks = inner.hooks.lock().unwrap_or_else(PoisonError::into_inner);
-        let (these, others) = std::mem::take(&mut *hooks).into_iter().partition(|hook| hook.phase == phase);
-        *hooks = others;
-        these
     }
 }

@@ -18,6 +18,7 @@ use core::time::Duration;
 
 use gracefully_core::policy::{Timeout, Within};
 use gracefully_core::signal::Signal;
+use gracefully_core::time::parse_duration;
 
 use crate::exits::Exits;
 use crate::program::Command;
@@ -234,18 +235,17 @@ impl Parser<'_> {
             "license" => return Ok(Some(Asked::License)),
             _ => {}
         }
-        if value.is_some() && !takes_value(name) && is_flag(name) {
-            return Err(UsageError(format!("--{name} takes no value")));
-        }
         self.obey(name, value)?;
         Ok(None)
     }
 
     /// Does what an option says; its value is the next word if it has none attached.
     fn obey(&mut self, name: &str, attached: Option<&'static str>) -> Result<()> {
-        if is_flag(name) {
-            self.options.flag(name);
-            return Ok(());
+        if self.options.flag(name) {
+            return match attached {
+                Some(_) => Err(UsageError(format!("--{name} takes no value"))),
+                None => Ok(()),
+            };
         }
         if !takes_value(name) {
             return Err(UsageError(format!("unknown option --{name}")));
@@ -260,7 +260,7 @@ impl Parser<'_> {
         };
         match name {
             "hook-limit" => {
-                self.hook_limit = Some(needed(values::duration(value), name, value, "a time such as 3s")?);
+                self.hook_limit = Some(needed(parse_duration(value), name, value, "a time such as 3s")?);
                 Ok(())
             }
             "on-stop" => {
@@ -271,11 +271,6 @@ impl Parser<'_> {
             _ => self.options.set(name, value),
         }
     }
-}
-
-/// Options without a value.
-fn is_flag(name: &str) -> bool {
-    matches!(name, "verbose" | "warn" | "group" | "subreaper" | "single-child" | "clean-exit" | "wait-all")
 }
 
 fn takes_value(name: &str) -> bool {
@@ -299,7 +294,8 @@ fn takes_value(name: &str) -> bool {
 }
 
 impl Options {
-    fn flag(&mut self, name: &str) {
+    /// Does what an option without a value says; `false`: it is none.
+    fn flag(&mut self, name: &str) -> bool {
         match name {
             "verbose" => self.verbosity = self.verbosity.saturating_add(1),
             "warn" => self.warn_of_orphans = true,
@@ -307,8 +303,10 @@ impl Options {
             "clean-exit" => self.exits.clean(),
             "wait-all" => self.waits_for_all = true,
             // We are always the one who gets the orphans, and pass signals on to main alone unless told otherwise.
-            _ => {}
+            "subreaper" | "single-child" => {}
+            _ => return false,
         }
+        true
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {

@@ -25,6 +25,7 @@ use rustix::fs::{Mode, OFlags, open, syncfs};
 
 use crate::arguments::Options;
 use crate::program::{Command, Inheritance};
+use crate::say::say;
 
 /// The chores of one init.
 #[derive(Debug)]
@@ -105,19 +106,17 @@ impl<'a> Chores<'a> {
     }
 
     /// Starts the sidecars; what could not be started is said.
-    pub fn start_sidecars(&mut self, inheritance: &Inheritance<'_>) -> Vec<String> {
-        let mut failures = Vec::new();
+    pub fn start_sidecars(&mut self, inheritance: &Inheritance<'_>) {
         for command in &self.options.sidecars {
             let child = match command.start(inheritance) {
                 Ok(child) => Some(child),
                 Err(failure) => {
-                    failures.push(format!("sidecar {}: {}", command.name(), why(failure)));
+                    say(format_args!("sidecar {}: {}", command.name(), why(failure)));
                     None
                 }
             };
             self.sidecars.push(Sidecar { command, child });
         }
-        failures
     }
 
     /// Begins with what comes first, which may take until then.

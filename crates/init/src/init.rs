@@ -122,16 +122,11 @@ impl Init<'_> {
             self.listener_at = Some(now + LOOK_FOR_LISTENER);
             if listens(self.us) {
                 self.listener_at = None;
-                self.chores
-                    .start_sidecars(&self.inheritance)
-                    .iter()
-                    .for_each(|why| say(format_args!("{why}")));
+                self.chores.start_sidecars(&self.inheritance);
             }
         }
         self.chores.on_time(now);
-        if let Some(result) = self.chores.first_done() {
-            self.tell(Event::Deregistered(result));
-        }
+        self.tell_first_done();
         self.on_chores_alone();
         if let Some(stop) = &mut self.stop {
             if stop.tell_at.is_some_and(|at| at <= now) {
@@ -253,9 +248,7 @@ impl Init<'_> {
                 stop.tell_at.get_or_insert_with(|| now() + LOOK_FOR_ORPHANS);
             }
         }
-        if let Some(result) = self.chores.first_done() {
-            self.tell(Event::Deregistered(result));
-        }
+        self.tell_first_done();
         self.on_chores_alone();
     }
 
@@ -267,8 +260,7 @@ impl Init<'_> {
             return;
         }
         if self.stop.is_none() {
-            self.begin(self.stop_signal(Signal::TERM), false);
-            self.tell(Event::MainExited(status));
+            self.end_unasked(status);
         } else {
             self.chores.give_up();
         }
@@ -277,15 +269,21 @@ impl Init<'_> {
     fn on_main_ended(&mut self, status: ExitStatus) {
         self.ended = Some(status);
         (self.check_at, self.listener_at) = (None, None);
-        if self.stop.is_none() {
-            if let ExitStatus::Signal(signal) = status {
-                self.explain_death(signal);
-            }
-            if self.options.waits_for_all {
-                return;
-            }
-            self.begin(self.stop_signal(Signal::TERM), false);
+        if self.stop.is_some() {
+            self.tell(Event::MainExited(status));
+            return;
         }
+        if let ExitStatus::Signal(signal) = status {
+            self.explain_death(signal);
+        }
+        if !self.options.waits_for_all {
+            self.end_unasked(status);
+        }
+    }
+
+    /// Main has ended by itself: the rest of a stop that nobody has asked for.
+    fn end_unasked(&mut self, status: ExitStatus) {
+        self.begin(self.stop_signal(Signal::TERM), false);
         self.tell(Event::MainExited(status));
     }
 
@@ -315,17 +313,14 @@ impl Init<'_> {
     fn on_alone(&mut self) {
         let Some(status) = self.ended else { return };
         if self.stop.is_none() {
-            self.begin(self.stop_signal(Signal::TERM), false);
-            self.tell(Event::MainExited(status));
+            self.end_unasked(status);
         }
         // What comes first may begin only now.
         self.carry_out();
         if self.chores.hook_runs() {
             return;
         }
-        if let Some(result) = self.chores.first_done() {
-            self.tell(Event::Deregistered(result));
-        }
+        self.tell_first_done();
         self.tell(Event::AllExited);
     }
 

@@ -56,6 +56,8 @@ mod clock;
 mod init;
 mod say;
 mod status;
+#[cfg(test)]
+mod testing;
 
 use alloc::vec::Vec;
 use core::ffi::CStr;

@@ -40,6 +40,7 @@ impl Rewrites {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::numbers;
 
     fn rewrites(texts: &[&str]) -> Rewrites {
         let mut rewrites = Rewrites::default();
@@ -90,11 +91,7 @@ mod tests {
     #[test]
     fn any_text_at_all() {
         let parts = ["15", "SIG", "TERM", ":", "0", "RTMIN+3", "-1", " ", "\u{e9}", "64"];
-        let mut random = 1_u64;
-        let mut next = |below: usize| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            usize::try_from(random >> 33).unwrap() % below
-        };
+        let mut next = numbers();
         let mut rewritten = 0;
         for _ in 0..20_000 {
             let text: alloc::string::String = (0..next(5)).map(|_| parts[next(parts.len())]).collect();

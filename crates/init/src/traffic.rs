@@ -107,31 +107,18 @@ impl Watch {
             }
         })?;
         connections.retain(|cookie, _| seen.contains_key(cookie));
-        self.ask_the_kernel(now, &seen);
-        for (cookie, connection) in &self.connections {
+        // Where it is unclear who sent last, the kernel's own idea may help: a connection with one request and its answer in the
+        // same tick of the clock, for one.
+        let with_inodes =
+            connections.iter_mut().filter_map(|(cookie, connection)| Some((*seen.get(cookie)?, connection)));
+        tcp_table::clarify(self.us, with_inodes, now);
+        for connection in connections.values() {
             // Those that wait to be accepted are counted with the listening socket.
-            let busy = matches!(connection.activity(now), Activity::Busy(why) if why != Why::Unaccepted);
-            if busy && seen.contains_key(cookie) {
+            if matches!(connection.activity(now), Activity::Busy(why) if why != Why::Unaccepted) {
                 traffic.in_flight = traffic.in_flight.saturating_add(1);
             }
         }
         Ok(())
-    }
-
-    /// Where it is unclear who sent last, the kernel's own idea may help: a connection with one request and its answer in the
-    /// same tick of the clock, for one.
-    fn ask_the_kernel(&mut self, now: Duration, inodes: &BTreeMap<u64, u64>) {
-        if !self.connections.values().any(|connection| connection.wants_evidence(now)) {
-            return;
-        }
-        let Some(rows) = tcp_table::established(self.us) else { return };
-        let interactive: BTreeMap<u64, bool> = rows.iter().map(|row| (row.inode, row.interactive)).collect();
-        for (cookie, connection) in &mut self.connections {
-            let known = inodes.get(cookie).and_then(|inode| interactive.get(inode));
-            if let Some(&interactive) = known.filter(|_| connection.wants_evidence(now)) {
-                connection.is_interactive(interactive);
-            }
-        }
     }
 }
 

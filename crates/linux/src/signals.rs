@@ -38,7 +38,7 @@ const SFD_NONBLOCK_CLOEXEC: usize = 0o200_4000;
 impl SignalFd {
     /// From here on these signals do nothing but make this readable.
     pub fn new(signals: &[Signal]) -> Result<Self, Errno> {
-        let set = signals.iter().fold(0, |set, signal| set | signal.mask());
+        let set = set_of(signals);
         set_mask(SIG_BLOCK, set)?;
         // SAFETY: the kernel reads the set, which lives until it has answered, and makes a new descriptor.
         let fd = unsafe {
@@ -176,12 +176,16 @@ pub fn block(signal: Signal) -> Result<(), Errno> {
 
 /// Lets these signals through again, in this thread.
 pub fn unblock(signals: &[Signal]) -> Result<(), Errno> {
-    set_mask(SIG_UNBLOCK, signals.iter().fold(0, |set, signal| set | signal.mask()))
+    set_mask(SIG_UNBLOCK, set_of(signals))
 }
 
 /// Blocks nothing any more.
 pub(crate) fn unblock_all() -> Result<(), Errno> {
     set_mask(SIG_SETMASK, 0)
+}
+
+fn set_of(signals: &[Signal]) -> u64 {
+    signals.iter().fold(0, |set, signal| set | signal.mask())
 }
 
 fn set_mask(how: usize, set: u64) -> Result<(), Errno> {

@@ -4,8 +4,11 @@
 //! It costs more than [`sock_diag`](crate::sock_diag) and tells less, with two exceptions: it can be read for any process
 //! that we see, whatever network namespace that is in; and it shows the kernel's idea of the conversation.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use crate::connection::Connection;
 use crate::procfs::{ProcessDir, lines, number, words};
 
 /// How much of a table is read: about 100,000 sockets.
@@ -16,16 +19,33 @@ const ESTABLISHED: &[u8] = b"01";
 
 /// One established connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// The inode under which it is open; zero: nobody has it open.
-    pub inode: u64,
+    pub(crate) inode: u64,
     /// Does the kernel hold it for interactive? See [`connection`](crate::connection).
-    pub interactive: bool,
+    pub(crate) interactive: bool,
+}
+
+/// Lets the kernel's idea decide about those of these connections, each with its inode, that
+/// [want it](Connection::wants_evidence). If none does, which is usual, nothing is read. `pid` is a process in their network
+/// namespace.
+pub fn clarify<'a>(pid: u32, connections: impl Iterator<Item = (u64, &'a mut Connection)>, now: Duration) {
+    let unclear: Vec<_> = connections.filter(|(_, connection)| connection.wants_evidence(now)).collect();
+    if unclear.is_empty() {
+        return;
+    }
+    let Some(rows) = established(pid) else { return };
+    let interactive: BTreeMap<u64, bool> = rows.iter().map(|row| (row.inode, row.interactive)).collect();
+    for (inode, connection) in unclear {
+        if let Some(&interactive) = interactive.get(&inode) {
+            connection.is_interactive(interactive);
+        }
+    }
 }
 
 /// The established connections in the network namespace of a process; `None` if the tables cannot be read or are too
 /// long: half a table would make a wrong number.
-pub fn established(pid: u32) -> Option<Vec<Row>> {
+fn established(pid: u32) -> Option<Vec<Row>> {
     read(&ProcessDir::open(pid).ok()?)
 }
 

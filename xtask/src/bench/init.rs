@@ -79,7 +79,6 @@ impl Inits {
             "ms",
             &["tini-static"],
             rounds,
-            0.5,
             start_and_exit,
         )?);
         eprintln!("bench: latency of signals");
@@ -87,7 +86,7 @@ impl Inits {
         eprintln!("bench: orphans");
         let orphans = rounds * 500;
         let what = format!("{orphans} orphans made and reaped, s");
-        lines.push(self.in_rounds(&what, "s", &["tini"], 1, 0.5, |init| reap(init, orphans))?);
+        lines.push(self.line(&what, "s", &["tini"], |init| reap(init, orphans))?);
         eprintln!("bench: signals right at the start ({} each)", rounds * 5);
         lines.push(self.line("SIGTERM lost right at the start, of 1,000", "", &[], |init| {
             Ok(lost_at_start(init, rounds * 5)? * 1_000.0)
@@ -166,14 +165,13 @@ impl Inits {
         Ok(Line { what: what.to_owned(), values, unit, against })
     }
 
-    /// Each init in turn, so many times; the quantile counts.
+    /// Each init in turn, so many times; the median counts.
     fn in_rounds(
         &self,
         what: &str,
         unit: &'static str,
         against: &'static [&'static str],
         rounds: usize,
-        part: f64,
         measure: impl Fn(&Init) -> Result<f64>,
     ) -> Result<Line> {
         let mut samples = vec![Vec::new(); self.all.len()];
@@ -186,7 +184,7 @@ impl Inits {
                 );
             }
         }
-        let values = samples.iter().map(|samples| Some(quantile(samples, part))).collect();
+        let values = samples.iter().map(|samples| Some(quantile(samples, 0.5))).collect();
         Ok(Line { what: what.to_owned(), values, unit, against })
     }
 

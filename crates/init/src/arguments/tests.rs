@@ -2,6 +2,8 @@ use super::*;
 
 use alloc::vec;
 
+use crate::testing::numbers;
+
 /// Strings that live as long as the process, as those of the kernel do.
 fn strings(texts: &[&str]) -> Vec<&'static CStr> {
     let leaked = |text: &&str| &*Box::leak(CString::new(*text).unwrap().into_boxed_c_str());
@@ -182,11 +184,7 @@ fn any_words_at_all() {
         "-", "--", "-g", "-p", "TERM", "-r", "15:3", "--grace", "=", "10s", "status", "app", "-e1", "[",
         "\u{e9}",
     ];
-    let mut random = 1_u64;
-    let mut next = |below: usize| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        usize::try_from(random >> 33).unwrap() % below
-    };
+    let mut next = numbers();
     let mut understood = 0;
     for _ in 0..20_000 {
         let words: Vec<String> = (0..next(6))

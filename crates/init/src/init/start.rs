@@ -21,7 +21,6 @@ use crate::chores::Chores;
 use crate::clock::now;
 use crate::program::{Inheritance, NotStarted, start_main};
 use crate::relatives::Relatives;
-use crate::say::say;
 use crate::status::{Board, State, Status};
 use crate::terminal::Terminal;
 
@@ -88,7 +87,7 @@ impl<'a> Init<'a> {
         board.show(&Status::new(State::Running, main.pid(), &[]));
         let waits = options.sidecars_wait && !options.sidecars.is_empty();
         if !waits {
-            chores.start_sidecars(&inheritance).iter().for_each(|why| say(format_args!("{why}")));
+            chores.start_sidecars(&inheritance);
         }
         Ok(Self {
             options,

@@ -111,6 +111,13 @@ impl Init<'_> {
         }
     }
 
+    /// Tells the sequence, once, that what comes first is done.
+    pub(super) fn tell_first_done(&mut self) {
+        if let Some(result) = self.chores.first_done() {
+            self.tell(Event::Deregistered(result));
+        }
+    }
+
     /// Shows what we are doing to whoever asks, if that has changed.
     pub(super) fn show(&mut self) {
         let Some(stop) = &mut self.stop else { return };
@@ -141,9 +148,7 @@ impl Init<'_> {
                     let within = self.stop.as_ref().and_then(|stop| stop.sequence.plan().ends.deregister);
                     let until = within.map(|within| now() + within);
                     self.chores.begin(until, &self.inheritance, now());
-                    if let Some(result) = self.chores.first_done() {
-                        self.tell(Event::Deregistered(result));
-                    }
+                    self.tell_first_done();
                 }
                 Action::Observe => self.observe(),
                 Action::Signal { signal, .. } => self.terminate(signal),

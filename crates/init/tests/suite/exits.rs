@@ -42,7 +42,7 @@ fn why_a_command_cannot_run(way: Way) {
         ("no-such-program", 127),
         ("/etc/passwd", 126),
         ("/etc", 126),
-        (bad_interpreter.path().to_str().unwrap(), 127),
+        (bad_interpreter.to_str().unwrap(), 127),
     ] {
         let end = Setup::new(way).start(&[command]).end();
         assert_eq!(end.code, code, "{command}");
@@ -51,7 +51,7 @@ fn why_a_command_cannot_run(way: Way) {
     // One that somebody is writing: ETXTBSY.
     let busy = script("#!/bin/sh\n");
     let _writer = std::fs::OpenOptions::new().append(true).open(&busy).unwrap();
-    let end = Setup::new(way).start(&[busy.path().to_str().unwrap()]).end();
+    let end = Setup::new(way).start(&[busy.to_str().unwrap()]).end();
     assert_eq!(end.code, 1, "{:?}", end.err);
     assert!(end.err.iter().any(|line| line.contains("ext file busy")), "{:?}", end.err);
 }
@@ -59,7 +59,7 @@ fn why_a_command_cannot_run(way: Way) {
 /// 33
 fn a_script_without_an_interpreter_is_one_for_the_shell(way: Way) {
     let script = script("echo \"$1\"; exit 9\n");
-    let end = Setup::new(way).start(&[script.path().to_str().unwrap(), "a b"]).end();
+    let end = Setup::new(way).start(&[script.to_str().unwrap(), "a b"]).end();
     assert_eq!((end.code, &end.out[..]), (9, &["a b".to_owned()][..]));
 }
 
@@ -71,16 +71,6 @@ fn script(text: &str) -> tempfile::TempPath {
         std::process::Command::new("sh").args(["-c", write, "sh", text]).arg(&path).status().unwrap();
     assert!(written.success());
     path
-}
-
-trait PathText {
-    fn path(&self) -> &std::path::Path;
-}
-
-impl PathText for tempfile::TempPath {
-    fn path(&self) -> &std::path::Path {
-        self
-    }
 }
 
 /// 40, 41, 42, 43
