@@ -106,7 +106,8 @@ enum Whom {
     Conductor,
 }
 
-/// SIGKILL or SIGINT hits the client, or SIGKILL the conductor, in the middle of a restart or a stop under load, 100 times.
+/// SIGKILL or SIGINT hits the client, or SIGKILL the conductor, in the middle of a restart or a stop under load, 100 times,
+/// and up to 100 times more until it has hit every part of them often enough.
 /// Afterwards the program serves, the same one or its successor, or it has been stopped whole; no connection is frozen, none
 /// is held. Whoever interrupts before the stop signal cuts nothing; and nothing is cut either when the client is killed on
 /// the embedded engine, where the conductor goes on.
@@ -115,7 +116,8 @@ fn killed_at_random_moments_under_load(world: &World) {
     let (mut aborted, mut killed, mut done) = (0, 0, 0);
     // Of the moments, two of three are before the end of a restart, however fast this machine is, and however busy it gets.
     let mut within = usize::try_from(time_of_a_restart(world).as_micros()).expect("not for years") * 3 / 2;
-    for round in 0..100 {
+    let mut round = 0;
+    while round < 100 || round < 200 && ![aborted, killed, done].iter().all(|&times| times > 5) {
         // One that hears no signal takes a second to be restarted.
         let server = Server::start(world, if round % 5 == 0 { "http" } else { "http-graceful" });
         let target = &server.target;
@@ -164,6 +166,7 @@ fn killed_at_random_moments_under_load(world: &World) {
         eventually(&format!("round {round}: it is removed"), || {
             (world.run(&["rm", "-f", &target.name]).code == 0 || !world.exists(target)).then_some(())
         });
+        round += 1;
     }
     let hit = [aborted, killed, done];
     assert!(hit.iter().all(|&times| times > 5), "the moments are not spread: {hit:?}");

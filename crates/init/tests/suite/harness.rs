@@ -1,6 +1,6 @@
 //! An init under test, in one of the ways in which inits run.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeWriter, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -97,6 +97,12 @@ impl Setup {
     pub(crate) fn stdin(mut self, stdin: Stdio) -> Self {
         self.stdin = Some(stdin);
         self
+    }
+
+    /// A `read` in its program lasts until this is dropped.
+    pub(crate) fn read_from(self) -> (Self, PipeWriter) {
+        let (reads, end) = std::io::pipe().expect("a pipe");
+        (self.stdin(reads.into()), end)
     }
 
     /// Starts it in front of this command. Another init that has not an option of this case cannot pass it; that is counted as

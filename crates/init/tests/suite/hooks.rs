@@ -121,7 +121,11 @@ fn a_sidecar_ends_before_main_is_stopped(way: Way) {
 /// A crash of main deregisters at once.
 fn a_crash_ends_the_sidecar(way: Way) {
     let agent = "trap 'echo deregistered; exit 0' TERM; echo registered; while :; do sleep 0.01; done";
-    let end = Setup::new(way).options(&["--sidecar", agent]).start(&shell("sleep 0.5; exit 8")).end();
+    let (setup, reads) = Setup::new(way).options(&["--sidecar", agent]).read_from();
+    let mut init = setup.start(&shell("read _; exit 8"));
+    init.says("registered");
+    drop(reads);
+    let end = init.end();
     assert_eq!(end.code, 8);
     position(&end.out, "deregistered");
 }

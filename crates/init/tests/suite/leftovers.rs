@@ -6,8 +6,11 @@ use crate::harness::{Setup, Way, app, eventually, is_ours, python, shell, stays}
 
 /// 63
 fn a_background_process_flushes_when_main_has_ended(way: Way) {
-    let script = format!("python3 {} flush 0.5 & sleep 0.5; exit 7", app());
-    let init = Setup::new(way).start(&shell(&script));
+    let script = format!("python3 {} flush 0.5 & read _; exit 7", app());
+    let (setup, reads) = Setup::new(way).read_from();
+    let mut init = setup.start(&shell(&script));
+    init.says("ready");
+    drop(reads);
     let end = init.end();
     assert_eq!(end.code, 7);
     assert!(end.out.iter().any(|line| line == "flushed"), "{:?}", end.out);
@@ -60,9 +63,11 @@ fn start_time(pid: u32) -> Option<u64> {
 
 /// 69
 fn main_may_hand_over_to_its_successor(way: Way) {
-    let script = format!("python3 {} flush 0 code 3 & sleep 0.3; exit 0", app());
-    let mut init = Setup::new(way).options(&["--wait-all"]).start(&shell(&script));
+    let script = format!("python3 {} flush 0 code 3 & read _; exit 0", app());
+    let (setup, reads) = Setup::new(way).options(&["--wait-all"]).read_from();
+    let mut init = setup.start(&shell(&script));
     init.says("ready");
+    drop(reads);
     assert!(stays(Duration::from_millis(600), || !init.has_ended()), "the successor lives");
     init.signal(15);
     let end = init.end();
@@ -71,10 +76,12 @@ fn main_may_hand_over_to_its_successor(way: Way) {
 
 /// When its predecessor has ended, a stop is for the successor, at once.
 fn a_successor_is_stopped_at_once(way: Way) {
-    let script = format!("python3 {} flush 0 & sleep 0.3; exit 4", app());
-    let mut init = Setup::new(way).options(&["--wait-all"]).start(&shell(&script));
+    let script = format!("python3 {} flush 0 & read _; exit 4", app());
+    let (setup, reads) = Setup::new(way).options(&["--wait-all"]).read_from();
+    let mut init = setup.start(&shell(&script));
     init.says("ready");
     let main = init.main();
+    drop(reads);
     eventually("main has ended", || crate::harness::status(main, "State").is_empty());
     init.restart_clock();
     init.signal(15);

@@ -84,14 +84,19 @@ fn mains_end_is_seen_among_others(way: Way) {
 /// 85: the parent has ended before the init could ask to hear of it, or ends later.
 fn the_parents_death_is_heard(way: Way) {
     let _ = way;
+    // In a session of its own: by its session the init tells whoever has adopted it.
     let run = |script: &str| {
-        let output = Command::new("sh").args(["-c", script, "sh"]).arg(init()).output().unwrap();
+        let output = Command::new("setsid").args(["sh", "-c", script, "sh"]).arg(init()).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     // `output` waits until nobody has the pipe any more: so the init and main have ended, or this takes 100 s.
     let began = std::time::Instant::now();
+    let until_adopted =
+        "while read -r _ _ _ parent _ </proc/self/stat && [ \"$parent\" = $$ ]; do sleep 0.01; done";
     assert_eq!(
-        run("(sleep 0.3; exec \"$1\" -p KILL -- sh -c 'echo main; exec >&-; exec sleep 100') & exit 0"),
+        run(&format!(
+            "({until_adopted}; exec \"$1\" -p KILL -- sh -c 'echo main; exec >&-; exec sleep 100') & exit 0"
+        )),
         ""
     );
     assert_eq!(run("sh -c '\"$1\" -p TERM -- sleep 100 & sleep 0.3' sh \"$1\""), "");
