@@ -18,7 +18,7 @@
 //! | phase | what happens here | it ends |
 //! |---|---|---|
 //! | deregister | the hooks of [`Phase::Deregister`] run, all at once | when all have ended, or at its cap |
-//! | settle | nothing: the service goes on, until no new task has begun for a second | then, or at its cap |
+//! | settle | the service goes on, until no task, connection or request has begun for a second | then, or at its cap |
 //! | drain | tasks are [told](Token); no new one may begin; the hooks of [`Phase::Drain`] run | when all tasks and guards are gone, or at its cap |
 //! | terminate | tasks that are left are aborted and named | at once |
 //! | flush | the hooks of [`Phase::Flush`] run, all at once | when all have ended, or at the end of the budget |

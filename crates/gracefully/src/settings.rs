@@ -20,6 +20,12 @@ const RESERVE: Duration = Duration::from_secs(1);
 /// No new work for so long: traffic has stopped.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How long the whole stop may take.
+const GRACE: &str = "GRACEFULLY_GRACE";
+
+/// How long it may settle.
+const SETTLE: &str = "GRACEFULLY_SETTLE";
+
 /// Why a stop began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,32 +56,48 @@ pub struct Builder {
     reserve: Duration,
     quit: bool,
     signals: bool,
+    /// What is wrong with the environment.
+    wrong: Option<String>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        let variable = |name| env::var(name).ok().and_then(|text| parse_duration(&text));
         // Whoever presses Ctrl-C has no load balancer.
-        let settle = if io::stdin().is_terminal() { None } else { variable("GRACEFULLY_SETTLE") };
-        Self {
-            budget: variable("GRACEFULLY_GRACE").unwrap_or(BUDGET),
-            settle: settle.unwrap_or_default(),
-            reserve: RESERVE,
-            quit: false,
-            signals: true,
-        }
+        let settles = !io::stdin().is_terminal();
+        Self::from_environment(|name| env::var(name).ok().filter(|_| settles || name != SETTLE))
     }
 }
 
 impl Builder {
-    /// The whole stop may take so long. Unless said: `GRACEFULLY_GRACE` in seconds, as `gracefully-init` has it, else 10 s.
+    /// The usual settings, where the environment says nothing else. A variable that is empty is not there.
+    fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let mut wrong = None;
+        let mut time = |name: &str| {
+            let text = variable(name).filter(|text| !text.is_empty())?;
+            let time = parse_duration(&text);
+            if time.is_none() {
+                wrong = Some(format!("{name} is {text:?}, which is no time such as 10s"));
+            }
+            time
+        };
+        let budget = time(GRACE).unwrap_or(BUDGET);
+        // As long as there is time, says `auto` to gracefully-init; then nothing is left for drain.
+        let settle = match variable(SETTLE).as_deref() {
+            Some("auto") => budget / 2,
+            _ => time(SETTLE).unwrap_or_default(),
+        };
+        Self { budget, settle, reserve: RESERVE, quit: false, signals: true, wrong }
+    }
+
+    /// The whole stop may take so long. Unless said: `GRACEFULLY_GRACE` (`30`, `30s`, `1m30s`), as `gracefully-init` has it, else 10 s.
     #[must_use]
     pub fn budget(self, budget: Duration) -> Self {
         Self { budget, ..self }
     }
 
-    /// Go on as if nothing had happened until no new task has begun for a second, so long at most: load balancers take time to turn
-    /// elsewhere. Unless said: `GRACEFULLY_SETTLE` in seconds, else not at all; and not at all on a terminal.
+    /// Go on as if nothing had happened until no task, connection or request has begun for a second, so long at most: load balancers take time to turn
+    /// elsewhere. Unless said: `GRACEFULLY_SETTLE`, a time or `auto` for half of the budget; else not at all, and not at all on a
+    /// terminal.
     #[must_use]
     pub fn settle(self, settle: Duration) -> Self {
         Self { settle, ..self }
@@ -101,19 +123,28 @@ impl Builder {
 
     /// Installs it: from here on signals are heard. Several may be installed; each of them hears every signal.
     ///
-    /// Fails with `InvalidInput` if the budget has no room for settle and reserve, and if the system has no thread for it.
+    /// Fails with `InvalidInput` if a variable of the environment is no time, or if the budget has no room for settle and reserve;
+    /// and if the system has no thread for it.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn install(self) -> io::Result<Shutdown> {
-        let Self { budget, settle, reserve, .. } = &self;
+        let invalid = |text| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        let Self { budget, settle, reserve, wrong, .. } = &self;
+        if let Some(wrong) = wrong {
+            return invalid(wrong.clone());
+        }
         if settle.saturating_add(*reserve) >= *budget && !budget.is_zero() {
-            let text = format!(
+            return invalid(format!(
                 "a budget of {budget:?} has no room for {settle:?} of settle and a reserve of {reserve:?}"
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            ));
         }
         Shutdown::new(&self)
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn settle_value(&self) -> Duration {
+        self.settle
     }
 
     pub(crate) fn budget_value(&self) -> Duration {
@@ -148,6 +179,26 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_environment_says_what_nobody_else_has() {
+        let read = |grace: &str, settle: &str| {
+            let variables = [(GRACE, grace.to_owned()), (SETTLE, settle.to_owned())];
+            let it = Builder::from_environment(|name| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, text)| text.clone())
+            });
+            (it.budget.as_millis(), it.settle.as_millis(), it.wrong)
+        };
+        assert_eq!(read("", ""), (10_000, 0, None));
+        assert_eq!(read("30", "500ms"), (30_000, 500, None));
+        assert_eq!(read("1m", "auto"), (60_000, 30_000, None));
+        for (grace, settle, named) in
+            [("soon", "", "GRACEFULLY_GRACE is \"soon\""), ("", "-1", "GRACEFULLY_SETTLE")]
+        {
+            let (.., wrong) = read(grace, settle);
+            assert!(wrong.as_ref().is_some_and(|wrong| wrong.starts_with(named)), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn flush_has_its_reserve_and_drain_the_rest() {

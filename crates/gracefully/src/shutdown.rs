@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "http")]
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,9 @@ pub(crate) struct Inner {
     pub(crate) draining: CancellationToken,
     /// What has not finished is to end.
     pub(crate) cut: CancellationToken,
+    /// So long the service goes on serving at most.
+    #[cfg(feature = "http")]
+    pub(crate) settle: Duration,
     ask: mpsc::UnboundedSender<Asked>,
     ended: watch::Receiver<Option<Ended>>,
     /// As long as somebody may still take part.
@@ -92,6 +97,8 @@ impl Shutdown {
             asked: CancellationToken::new(),
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
+            #[cfg(feature = "http")]
+            settle: settings.settle_value(),
             ask,
             ended,
             _presses: presses.transpose()?,
@@ -107,6 +114,48 @@ impl Shutdown {
             signal: None,
             hurries: false,
         });
+    }
+
+    /// Asks for the stop when this is ready: the end of a lease, the removal of a file, whatever else says that it is time.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+    /// shutdown.trigger_when("it is late", tokio::time::sleep(std::time::Duration::from_millis(1)));
+    /// assert_eq!(shutdown.wait().await.cause(), &gracefully::Cause::Triggered("it is late".into()));
+    /// # Ok(()) }
+    /// ```
+    pub fn trigger_when(
+        &self,
+        cause: impl Into<String> + Send + 'static,
+        ready: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let shutdown = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = ready => shutdown.trigger(cause),
+                // Somebody else was first.
+                () = shutdown.requested() => {}
+            }
+        });
+    }
+
+    /// Runs this to its end, or until the stop is asked for, and then drops it: for what comes before a service can serve, as
+    /// connecting to a database that does not answer.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+    /// # async fn connect() -> std::io::Result<()> { std::future::pending().await }
+    /// # shutdown.trigger("enough");
+    /// match shutdown.unless_requested(connect()).await {
+    ///     Some(database) => database?,
+    ///     None => shutdown.wait().await.exit(),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn unless_requested<T>(&self, begins: impl Future<Output = T>) -> Option<T> {
+        self.inner.asked.run_until_cancelled(begins).await
     }
 
     /// Was the stop asked for? From then on a readiness probe should fail.

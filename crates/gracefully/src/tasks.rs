@@ -27,7 +27,7 @@ pub(crate) struct Tasks {
 struct State {
     next: u64,
     live: BTreeMap<u64, Live>,
-    /// How many have come since somebody asked.
+    /// How many tasks, connections and requests have come since somebody asked.
     new: u32,
     /// Nobody may come any more.
     closed: bool,
@@ -43,6 +43,30 @@ struct Live {
     since: Instant,
     /// A guard cannot be aborted.
     abort: Option<AbortHandle>,
+    /// If it does several things at a time.
+    doing: Option<Arc<dyn Doing>>,
+}
+
+impl Live {
+    /// What has not been finished, for the report: itself, or what it is doing.
+    fn unfinished(&self) -> Vec<Part> {
+        let part = |name: String, since: Instant| Part {
+            phase: Phase::Drain,
+            name,
+            took: since.elapsed(),
+            outcome: Outcome::Late,
+        };
+        let doing = self.doing.as_ref().map(|doing| doing.unfinished()).unwrap_or_default();
+        if doing.is_empty() {
+            return vec![part(self.name.to_string(), self.since)];
+        }
+        doing.into_iter().map(|(what, since)| part(format!("{} {what}", self.name), since)).collect()
+    }
+}
+
+/// Says what somebody is doing, and since when.
+pub(crate) trait Doing: fmt::Debug + Send + Sync {
+    fn unfinished(&self) -> Vec<(String, Instant)>;
 }
 
 /// It came too late: the service is being drained.
@@ -83,19 +107,25 @@ impl Tasks {
         if state.closed {
             return Err(Rejected);
         }
-        Ok(self.register(&mut state, name))
+        Ok(self.register(&mut state, name, None))
     }
 
     /// The same for what belongs to the stop itself.
     pub(crate) fn enter_always(self: &Arc<Self>, name: &str) -> Guard {
-        self.register(&mut self.lock(), name)
+        self.register(&mut self.lock(), name, None)
     }
 
-    fn register(self: &Arc<Self>, state: &mut State, name: &str) -> Guard {
+    /// The same for somebody who does several things at a time.
+    #[cfg(feature = "http")]
+    pub(crate) fn enter_doing(self: &Arc<Self>, name: &str, doing: Arc<dyn Doing>) -> Guard {
+        self.register(&mut self.lock(), name, Some(doing))
+    }
+
+    fn register(self: &Arc<Self>, state: &mut State, name: &str, doing: Option<Arc<dyn Doing>>) -> Guard {
         let number = state.next;
         state.next += 1;
         state.new += 1;
-        state.live.insert(number, Live { name: name.into(), since: Instant::now(), abort: None });
+        state.live.insert(number, Live { name: name.into(), since: Instant::now(), abort: None, doing });
         self.changed.notify_one();
         Guard { number, tasks: Arc::clone(self) }
     }
@@ -103,6 +133,13 @@ impl Tasks {
     /// Nobody new from now on.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
+    }
+
+    /// Somebody who is there already has begun something new.
+    #[cfg(feature = "http")]
+    pub(crate) fn came_again(&self) {
+        self.lock().new += 1;
+        self.changed.notify_one();
     }
 
     /// How many are there, and how many came since this was last asked.
@@ -119,13 +156,7 @@ impl Tasks {
             if let Some(abort) = &live.abort {
                 abort.abort();
             }
-            let took = live.since.elapsed();
-            state.parts.push(Part {
-                phase: Phase::Drain,
-                name: live.name.to_string(),
-                took,
-                outcome: Outcome::Late,
-            });
+            state.parts.extend(live.unfinished());
         }
     }
 

@@ -1,114 +1,16 @@
-//! A service that serves, and clients that notice everything.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+//! HTTP/1, and what it is upgraded to.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use gracefully::{Builder, Shutdown, Verdict};
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use gracefully::Verdict;
+use gracefully::serve::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
-use tower_service::Service;
 
-const fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-fn builder() -> Builder {
-    Shutdown::builder().budget(ms(5_000)).settle(Duration::ZERO).reserve(ms(100)).without_signals()
-}
-
-/// `GET /MS` is answered after so many milliseconds.
-#[derive(Clone)]
-struct App {
-    /// As many permits as requests that have come.
-    asked: Arc<Semaphore>,
-}
-
-impl App {
-    fn new() -> Self {
-        Self { asked: Arc::new(Semaphore::new(0)) }
-    }
-
-    /// Waits until so many more requests have come.
-    async fn is_asked(&self, times: u32) {
-        self.asked.acquire_many(times).await.unwrap().forget();
-    }
-}
-
-impl Service<Request<Incoming>> for App {
-    type Response = Response<String>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        if request.headers().contains_key(http::header::UPGRADE) {
-            return Box::pin(async move {
-                tokio::spawn(echo(request));
-                let switched = Response::builder().status(http::StatusCode::SWITCHING_PROTOCOLS);
-                Ok(switched
-                    .header("Connection", "upgrade")
-                    .header("Upgrade", "echo")
-                    .body(String::new())
-                    .unwrap())
-            });
-        }
-        self.asked.add_permits(1);
-        let takes = request.uri().path()[1..].parse().unwrap_or(0);
-        Box::pin(async move {
-            sleep(ms(takes)).await;
-            Ok(Response::new("answer".to_owned()))
-        })
-    }
-}
-
-/// What a handler of a WebSocket does: it has the connection for itself from now on.
-async fn echo(request: Request<Incoming>) {
-    let mut io = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
-    let mut piece = [0; 64];
-    while let Ok(n @ 1..) = io.read(&mut piece).await {
-        io.write_all(&piece[..n]).await.unwrap();
-    }
-}
-
-async fn serving(builder: Builder) -> (Shutdown, SocketAddr, App) {
-    let app = App::new();
-    let shutdown = builder.install().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let at = listener.local_addr().unwrap();
-    shutdown.serve("http", listener, app.clone()).unwrap();
-    (shutdown, at, app)
-}
-
-fn request(takes: u64) -> Vec<u8> {
-    format!("GET /{takes} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()
-}
-
-/// One request on this connection; `None`: there was no whole answer. Else whether the connection may be used again.
-async fn ask(client: &mut TcpStream, takes: u64) -> Option<bool> {
-    client.write_all(&request(takes)).await.ok()?;
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"answer") {
-        if client.read_buf(&mut answer).await.ok()? == 0 {
-            return None;
-        }
-    }
-    let answer = String::from_utf8_lossy(&answer).to_lowercase();
-    answer.starts_with("http/1.1 200").then(|| !answer.contains("connection: close"))
-}
+use crate::{App, ask, builder, ms, request, serving};
 
 /// Clients that keep their connections and send a request every few milliseconds; a load balancer that turns new ones away 300 ms
 /// after the request for the stop. With settle nothing fails; without, it does, or this would prove nothing.
@@ -198,7 +100,10 @@ async fn who_does_not_finish_is_cut_and_named() {
     let ended = shutdown.wait().await;
     assert!((900..3_000).contains(&ended.report().took.as_millis()), "{ended}");
     assert_eq!((ended.code(), ended.report().verdict), (1, Verdict::Forced));
-    assert!(ended.to_string().contains(&format!("http {peer} (drain): not finished after")), "{ended}");
+    assert!(
+        ended.to_string().contains(&format!("http {peer} GET /60000 (drain): not finished after")),
+        "{ended}"
+    );
     assert_eq!(timeout(ms(500), slow.read(&mut [0; 16])).await.unwrap().unwrap_or(0), 0, "cut");
 }
 
@@ -210,7 +115,7 @@ async fn the_backlog_is_served() {
     let clients: Vec<_> = (0..50)
         .map(|_| {
             let mut client = std::net::TcpStream::connect(at).unwrap();
-            std::io::Write::write_all(&mut client, &request(100)).unwrap();
+            io::Write::write_all(&mut client, &request(100)).unwrap();
             client
         })
         .collect();
@@ -257,24 +162,6 @@ async fn an_upgraded_connection_is_waited_for_and_cut_in_the_end() {
 }
 
 #[tokio::test]
-async fn http2_streams_are_finished() {
-    let (shutdown, at, app) = serving(builder()).await;
-    let stream = TokioIo::new(TcpStream::connect(at).await.unwrap());
-    let (mut client, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let uri = format!("http://{at}/600");
-    let answer = client.send_request(Request::get(uri).body(String::new()).unwrap());
-    let answer = tokio::spawn(answer);
-    app.is_asked(1).await;
-    shutdown.trigger("test");
-    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
-    timeout(ms(1_000), connection).await.expect("GOAWAY ends the connection").unwrap().unwrap();
-    let ended = shutdown.wait().await;
-    assert_eq!(ended.report().verdict, Verdict::Graceful, "{ended}");
-}
-
-#[tokio::test]
 async fn unix_sockets_too() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
@@ -288,5 +175,95 @@ async fn unix_sockets_too() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.ends_with("answer"), "{answer}");
+    assert_eq!(shutdown.wait().await.code(), 0);
+}
+
+/// Of two requests that came together the second is not begun once the first answer says that it is the last (RFC 9112, 9.6).
+#[tokio::test]
+async fn a_request_behind_the_last_answer_is_not_begun() {
+    let (shutdown, at, app) = serving(builder()).await;
+    let mut client = TcpStream::connect(at).await.unwrap();
+    client.write_all(&[request(300), request(0)].concat()).await.unwrap();
+    app.is_asked(1).await;
+    shutdown.trigger("test");
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("200 OK").count(), 1, "{answers}");
+    assert_eq!(app.times_asked(), 0, "the second was not begun");
+    assert_eq!(shutdown.wait().await.code(), 0);
+}
+
+/// A request that is in the kernel's buffer when drain begins is answered, however busy this process was.
+#[tokio::test]
+async fn a_request_that_nobody_has_read_is_answered() {
+    let (shutdown, at, app) = serving(builder()).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(at).await.unwrap();
+        assert_eq!(ask(&mut client, 0).await, Some(true));
+        app.is_asked(1).await;
+        clients.push(client);
+    }
+    // This runtime has one thread, and it is here: so nobody reads these before the stop begins.
+    for client in &clients {
+        client.try_write(&request(0)).unwrap();
+    }
+    shutdown.trigger("test");
+    for mut client in clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("answer") && answer.contains("connection: close"), "{answer:?}");
+    }
+    assert_eq!(shutdown.wait().await.code(), 0);
+}
+
+/// Whoever is answered in the middle of an upload gets the answer and then the end, not a reset.
+#[tokio::test]
+async fn an_early_answer_is_heard_by_who_goes_on_sending() {
+    let (shutdown, at, _) = serving(builder()).await;
+    for round in 0..20 {
+        let mut client = TcpStream::connect(at).await.unwrap();
+        client.write_all(b"POST /0 HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n").await.unwrap();
+        client.write_all(&vec![b'x'; 200_000]).await.unwrap();
+        let mut answer = String::new();
+        let read = client.read_to_string(&mut answer).await;
+        assert!(read.is_ok() && answer.ends_with("answer"), "round {round}: {read:?} {answer:?}");
+        // It may still send.
+        client.write_all(&vec![b'x'; 200_000]).await.unwrap();
+    }
+    shutdown.trigger("test");
+    assert_eq!(shutdown.wait().await.code(), 0);
+}
+
+/// Without descriptors nobody can be accepted; whoever waits is accepted when there are some again.
+#[tokio::test]
+async fn an_error_of_accept_is_survived() {
+    struct Exhausted {
+        listener: TcpListener,
+        errors: AtomicU32,
+    }
+
+    impl Listener for Exhausted {
+        type Io = TcpStream;
+
+        async fn accept(&self) -> io::Result<(TcpStream, String)> {
+            if self
+                .errors
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+            {
+                return Err(io::Error::from_raw_os_error(24));
+            }
+            Listener::accept(&self.listener).await
+        }
+    }
+
+    let shutdown = builder().install().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    shutdown.serve("http", Exhausted { listener, errors: AtomicU32::new(3) }, App::new()).unwrap();
+    let mut client = TcpStream::connect(at).await.unwrap();
+    assert_eq!(ask(&mut client, 0).await, Some(true));
+    shutdown.trigger("test");
     assert_eq!(shutdown.wait().await.code(), 0);
 }
