@@ -22,9 +22,18 @@ impl Client {
 
     /// Asks for `path`, and says what happened and how long that took.
     pub fn ask(&mut self, path: &str) -> (Outcome, Duration) {
+        self.exchange("GET", path, "")
+    }
+
+    /// Sends `body` to `path`, and says what happened and how long that took.
+    pub fn post(&mut self, path: &str, body: &str) -> (Outcome, Duration) {
+        self.exchange("POST", path, body)
+    }
+
+    fn exchange(&mut self, method: &str, path: &str, body: &str) -> (Outcome, Duration) {
         let began = Instant::now();
         let kept = self.connection.is_some();
-        let outcome = match self.try_ask(path) {
+        let outcome = match self.try_exchange(method, path, body) {
             Ok(outcome) => outcome,
             Err(Failed { answer_began: true, .. }) => Outcome::Cut,
             Err(Failed { error, .. }) if error.kind() == ErrorKind::ConnectionRefused => Outcome::Refused,
@@ -44,7 +53,7 @@ impl Client {
         (outcome, began.elapsed())
     }
 
-    fn try_ask(&mut self, path: &str) -> Result<Outcome, Failed> {
+    fn try_exchange(&mut self, method: &str, path: &str, body: &str) -> Result<Outcome, Failed> {
         let early = |error| Failed { error, sent: false, answer_began: false };
         let mut connection = match self.connection.take() {
             Some(connection) if is_open(connection.get_ref()).map_err(early)? => connection,
@@ -52,7 +61,11 @@ impl Client {
             None => connect(self.to).map_err(early)?,
         };
         let connection_header = if self.keep_alive { "keep-alive" } else { "close" };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: load\r\nConnection: {connection_header}\r\n\r\n");
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: load\r\nConnection: {connection_header}\r\n{length}\r\n{body}"
+        );
         connection.get_mut().write_all(request.as_bytes()).map_err(early)?;
 
         let waiting = |error| Failed { error, sent: true, answer_began: false };

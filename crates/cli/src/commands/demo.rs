@@ -1,9 +1,10 @@
 //! `demo`: what a stop and a restart can do wrong, and what they do here.
 //!
-//! Two acts: a program behind a shell that passes no signal on ([`forms`]), and a server that is restarted under load
-//! ([`load`]). Their programs are `examples/seed` and `examples/hello`. Both are compiled into this executable and started
-//! through links of their names, so the demo needs nothing but the machine. Everything happens in a directory of its own,
-//! on the embedded engine, and is gone afterwards.
+//! Three acts: a program behind a shell that passes no signal on ([`forms`]), a server that is restarted under load
+//! ([`load`]), and a service that has acknowledged what it has not written ([`orders`]). The programs of the first two,
+//! `examples/seed` and `examples/hello`, are compiled into this executable and started through links of their names; those of
+//! the third, `examples/orders`, have to be beside it. Everything happens in a directory of its own, on the embedded engine,
+//! and is gone afterwards.
 
 use std::future::pending;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
@@ -24,6 +25,7 @@ use crate::settings::Settings;
 
 mod forms;
 mod load;
+mod orders;
 
 /// Docker's ten seconds would only make the demo longer.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,7 +48,9 @@ pub(super) async fn demo(settings: &Settings) -> anyhow::Result<u8> {
 async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<()> {
     forms::show(settings, stage).await?;
     settings.console.line("");
-    load::show(settings, stage).await
+    load::show(settings, stage).await?;
+    settings.console.line("");
+    orders::show(settings, stage).await
 }
 
 /// The directory and the engine of one demo.

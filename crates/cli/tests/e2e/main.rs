@@ -32,6 +32,7 @@ mod harness;
 mod args;
 mod clock;
 mod containers;
+mod demo;
 mod diagnosis;
 mod events;
 mod faults;
