@@ -396,7 +396,8 @@ fn checksum(before: u32, length: u32, record: &[u8]) -> u32 {
 /// Replaces a file at once, or makes it: whenever the machine stops, the file has the old content or the new one, and when this has
 /// returned, the new one.
 ///
-/// Owner and rights of an old file are not taken over.
+/// Owner and rights of an old file are not taken over. Whoever is killed on the way may leave a file beside it, `.NAME.*.new`, that
+/// harms nobody and may be removed.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -407,25 +408,38 @@ fn checksum(before: u32, length: u32, record: &[u8]) -> u32 {
 /// # Ok(()) }
 /// ```
 pub fn atomic_replace(path: impl AsRef<Path>, content: &[u8]) -> io::Result<()> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let path = path.as_ref();
-    let name =
-        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no name of a file"))?;
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let mut new = std::ffi::OsString::from(".");
-    new.push(name);
-    new.push(format!(".{}.{number}.new", std::process::id()));
-    let new = parent(path).join(new);
-    let written = replace_by(&new, path, content);
+    let (new, file) = new_beside(path)?;
+    let written = replace_by(&new, file, path, content);
     if written.is_err() {
-        // It may never have been made. What matters is why it could not be written.
+        // What matters is why it could not be written.
         let _ = std::fs::remove_file(&new);
     }
     written
 }
 
-fn replace_by(new: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(new)?;
+/// A new file in the same directory.
+///
+/// Its name may be taken: in a container every process is PID 1, also the one that was killed before it could rename its own,
+/// and one on the same volume that is about to. Neither is ours to remove.
+fn new_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let name =
+        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no name of a file"))?;
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mut new = std::ffi::OsString::from(".");
+        new.push(name);
+        new.push(format!(".{}.{number}.new", std::process::id()));
+        let new = parent(path).join(new);
+        match OpenOptions::new().write(true).create_new(true).open(&new) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            file => return Ok((new, file?)),
+        }
+    }
+}
+
+fn replace_by(new: &Path, mut file: File, path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     drop(file);

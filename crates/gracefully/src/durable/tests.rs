@@ -206,3 +206,17 @@ fn a_file_is_replaced_or_stays_as_it_was() {
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 2, "nor after an error");
     assert_eq!(atomic_replace("/", b"").unwrap_err().kind(), io::ErrorKind::InvalidInput);
 }
+
+/// In a container the next process has the same PID, and counts from zero again.
+#[test]
+fn what_a_killed_process_has_left_is_not_in_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let left = |number| directory.path().join(format!(".state.{}.{number}.new", std::process::id()));
+    for number in 0..100 {
+        fs::write(left(number), "left").unwrap();
+    }
+    atomic_replace(&path, b"new").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    assert!((0..100).all(|number| fs::read(left(number)).unwrap() == b"left"), "somebody may be writing it");
+}
