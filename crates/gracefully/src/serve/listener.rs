@@ -1,17 +1,18 @@
 //! Who accepts connections.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::tasks::Token;
 
-/// What the kernel has accepted is seen by the runtime within this time.
+/// The next connection that the kernel has accepted is seen by the runtime within this time, and a handshake that has begun is finished.
 const AT_ONCE: Duration = Duration::from_millis(2);
 
-/// And is accepted within this time.
+/// And all of them are accepted within this time.
 const BACKLOG: Duration = Duration::from_millis(100);
 
 /// A listening socket: `TcpListener`, `UnixListener`, or one of your own, with TLS for example.
@@ -21,6 +22,17 @@ pub trait Listener: Send + Sync + 'static {
 
     /// The next connection, and who is at the other end, for the report. May be dropped while it waits, without losing a connection.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, String)>> + Send;
+
+    /// Has the kernel take no new connection from here on, if that is possible; those that it has taken are still accepted. Called
+    /// when drain begins.
+    fn pause(&self) {}
+
+    /// Closes it. Others may have the same socket, so this undoes [`pause`](Self::pause), if that did anything.
+    fn close(self)
+    where
+        Self: Sized,
+    {
+    }
 }
 
 impl Listener for tokio::net::TcpListener {
@@ -31,6 +43,18 @@ impl Listener for tokio::net::TcpListener {
         // Answers are written whole; waiting for more to send with them only makes them late.
         let _ = stream.set_nodelay(true);
         Ok((stream, peer.to_string()))
+    }
+
+    // Without it, whoever connects between our last accept and our close is reset.
+    fn pause(&self) {
+        let _ = gracefully_linux::listener::pause(self.as_raw_fd());
+    }
+
+    fn close(self) {
+        // The runtime lets go of it first, so that nothing comes between the last two calls.
+        if let Ok(listener) = self.into_std() {
+            let _ = gracefully_linux::listener::resume(listener.as_raw_fd());
+        }
     }
 }
 
@@ -45,8 +69,9 @@ impl Listener for tokio::net::UnixListener {
 }
 
 /// A listener that accepts until drain begins, and then what the kernel has accepted by then.
-pub(super) struct Accepting<L> {
-    listener: L,
+pub(super) struct Accepting<L: Listener> {
+    /// There until this is dropped.
+    listener: Option<L>,
     token: Token,
     /// When drain began.
     drain: Option<Instant>,
@@ -54,23 +79,35 @@ pub(super) struct Accepting<L> {
 
 impl<L: Listener> Accepting<L> {
     pub(super) fn new(listener: L, token: Token) -> Self {
-        Self { listener, token, drain: None }
+        Self { listener: Some(listener), token, drain: None }
     }
 
     /// The next connection; `None`: there is none any more.
     pub(super) async fn next(&mut self) -> Option<io::Result<(L::Io, String)>> {
+        let listener = self.listener.as_ref()?;
         if self.drain.is_none() {
             tokio::select! {
-                accepted = self.listener.accept() => return Some(accepted),
+                accepted = listener.accept() => return Some(accepted),
                 () = self.token.requested() => {}
             }
         }
         // The kernel has accepted more than we have, and their clients may have sent a request. None of them is to be refused;
         // whoever comes from now on is, however quickly they follow each other.
-        let began = *self.drain.get_or_insert_with(Instant::now);
+        let began = *self.drain.get_or_insert_with(|| {
+            listener.pause();
+            Instant::now()
+        });
         if began.elapsed() >= BACKLOG {
             return None;
         }
-        timeout_at(began + AT_ONCE, self.listener.accept()).await.ok()
+        timeout(AT_ONCE, listener.accept()).await.ok()
+    }
+}
+
+impl<L: Listener> Drop for Accepting<L> {
+    fn drop(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.close();
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gracefully::Verdict;
 use gracefully::serve::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{App, ask, builder, ms, request, serving};
@@ -110,9 +110,14 @@ async fn who_does_not_finish_is_cut_and_named() {
 /// Clients that the kernel has accepted when drain begins are served.
 #[tokio::test]
 async fn the_backlog_is_served() {
-    let (shutdown, at, _) = serving(builder()).await;
+    let shutdown = builder().install().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1024).unwrap();
+    let at = listener.local_addr().unwrap();
+    shutdown.serve("http", listener, App::new()).unwrap();
     // This runtime has one thread, and it is here: so all of them wait in the kernel's queue.
-    let clients: Vec<_> = (0..50)
+    let clients: Vec<_> = (0..600)
         .map(|_| {
             let mut client = std::net::TcpStream::connect(at).unwrap();
             io::Write::write_all(&mut client, &request(100)).unwrap();
@@ -266,4 +271,49 @@ async fn an_error_of_accept_is_survived() {
     assert_eq!(ask(&mut client, 0).await, Some(true));
     shutdown.trigger("test");
     assert_eq!(shutdown.wait().await.code(), 0);
+}
+
+/// Accepts as [`TcpListener`] does, and has no way to pause.
+struct Restless(TcpListener);
+
+impl Listener for Restless {
+    type Io = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, String)> {
+        Listener::accept(&self.0).await
+    }
+}
+
+/// Clients with a connection for every request, of which one is always just connecting, and no settle: each is answered, or
+/// refused before it has sent anything. The control is a listener that cannot pause.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_lost_between_the_last_accept_and_the_close() {
+    let lost = async |pauses: bool| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let shutdown = builder().install().unwrap();
+        let app = App::new();
+        if pauses {
+            shutdown.serve("http", listener, app.clone()).unwrap();
+        } else {
+            shutdown.serve("http", Restless(listener), app.clone()).unwrap();
+        }
+        let clients = gracefully_load::Load::new(at, 8).start();
+        app.is_asked(200).await;
+        shutdown.trigger("test");
+        assert_eq!(shutdown.wait().await.code(), 0);
+        let tally = tokio::task::spawn_blocking(|| clients.stop()).await.unwrap();
+        tally.failed() - tally.refused
+    };
+    for _ in 0..10 {
+        assert_eq!(lost(true).await, 0);
+    }
+    let mut control = 0;
+    for _ in 0..40 {
+        control += lost(false).await;
+        if control > 0 {
+            break;
+        }
+    }
+    assert!(control > 0, "this proves nothing");
 }
