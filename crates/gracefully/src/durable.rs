@@ -146,7 +146,11 @@ impl DurableFile {
             Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), durable: Condvar::new() });
         let writer = std::thread::Builder::new().name("durable".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || write_all(&shared, &file)
+            move || {
+                write_all(&shared, &file);
+                // A child that is just being started has it open, too, until it executes its program.
+                let _ = file.unlock();
+            }
         })?;
         Ok((Self { shared, writer: Some(writer) }, Found { records, cut: length - end }))
     }

@@ -97,6 +97,22 @@ fn nobody_else_writes_meanwhile() {
     DurableFile::open(&path).unwrap();
 }
 
+/// Until it executes its program it has all that we have, the lock of a file that is closed meanwhile included.
+#[test]
+fn a_child_that_is_just_being_started_does_not_keep_it_locked() {
+    let (_directory, path) = file_with(&[]);
+    let starter = thread::spawn(|| {
+        for _ in 0..200 {
+            assert!(std::process::Command::new("true").status().unwrap().success());
+        }
+    });
+    while !starter.is_finished() {
+        let (file, _) = DurableFile::open(&path).unwrap();
+        file.close().unwrap();
+    }
+    starter.join().unwrap();
+}
+
 #[test]
 fn many_write_at_once_and_nothing_is_lost_or_mixed() {
     let (_directory, path) = file_with(&[]);
