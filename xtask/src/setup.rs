@@ -39,6 +39,11 @@ const NEEDS: &[Need] = &[
     Need { program: "gunicorn", package: "gunicorn", what_for: "the same" },
     Need { program: "curl", package: "curl", what_for: "clients that speak TLS and HTTP/2" },
     Need { program: "openssl", package: "openssl", what_for: "a certificate for them" },
+    Need {
+        program: "strace",
+        package: "strace",
+        what_for: "what a program asks of a disk, and calls that fail",
+    },
     Need { program: "perl", package: "perl-base", what_for: "a process in uninterruptible sleep" },
 ];
 

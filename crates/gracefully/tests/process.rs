@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,9 @@ use gracefully::durable::DurableFile;
 use gracefully_core::signal::Signal;
 use gracefully_linux::PidFd;
 
-/// An example of this crate, which cargo has built for the tests.
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let path: PathBuf = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is not built", path.display());
-    Command::new(path)
-}
+mod common;
+
+use common::example;
 
 fn send(child: &Child, signal: Signal) {
     PidFd::open(child.id()).unwrap().send(signal).unwrap();
