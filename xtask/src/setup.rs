@@ -44,6 +44,7 @@ const NEEDS: &[Need] = &[
         package: "strace",
         what_for: "what a program asks of a disk, and calls that fail",
     },
+    Need { program: "mkfs.ext4", package: "e2fsprogs", what_for: "a disk that is too small" },
     Need { program: "perl", package: "perl-base", what_for: "a process in uninterruptible sleep" },
 ];
 

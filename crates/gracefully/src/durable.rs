@@ -8,7 +8,9 @@
 //!
 //! **An error is final.** When fdatasync fails, the kernel may have thrown the data away and marked it clean, and the next
 //! fdatasync succeeds although it wrote nothing (<https://wiki.postgresql.org/wiki/Fsync_Errors>). So it is not repeated: from the
-//! first error on every append fails with it, and what was acknowledged before stays true.
+//! first error on every append fails with it, and what was acknowledged before stays true. Whoever opens the file next would find
+//! what the kernel has in memory only, and a power cut would take that and all that was appended to it; so the file is read from
+//! the disk then.
 //!
 //! **A name is data, too.** A file that is new, or was renamed, is only found after a power cut when its directory was synced.
 //!
@@ -28,6 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
+
+use rustix::fs::{Advice, fadvise};
 
 /// Length and checksum.
 const HEAD: usize = 8;
@@ -129,6 +133,7 @@ impl DurableFile {
                 io::Error::new(io::ErrorKind::WouldBlock, format!("{} is open elsewhere", path.display()))
             }
         })?;
+        read_from_disk(&file)?;
         let mut scan = Scan::new(BufReader::new(&file));
         while scan.next()?.is_some() {}
         let Scan { records, end, last, .. } = scan;
@@ -156,6 +161,9 @@ impl DurableFile {
     }
 
     /// All whole records of a file that nobody is writing.
+    ///
+    /// After an error of the disk some may be in memory only. [`open`](Self::open) sees to it that they are not found, so whoever
+    /// builds on what is read opens the file first.
     pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<Vec<u8>>> {
         let mut scan = Scan::new(BufReader::new(File::open(path)?));
         let mut all = Vec::new();
@@ -343,6 +351,17 @@ fn write_all(shared: &Shared, mut file: &File) {
         // Those who have closed it have seen to it that all is wanted.
         state.wanted |= closed;
     }
+}
+
+/// Has the kernel forget what it has of a file in memory, so that the disk is read.
+///
+/// What it has not written yet it writes first. But what it could not write stays there as if it had been written, and only whoever
+/// syncs first is told.
+fn read_from_disk(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    // A file system that is all memory, or cannot do so, has nothing better.
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
+    Ok(())
 }
 
 /// Reads records, as long as they are whole.

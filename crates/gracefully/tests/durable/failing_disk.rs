@@ -1,6 +1,7 @@
 //! Disks that fail: the first error is the last word, and what was said before it is there.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
@@ -185,4 +186,42 @@ fn a_disk_that_is_full_has_what_was_said() {
     assert!(failed.said.len() > 1000);
     assert!(mounts.run(&["mount -o remount,size=128k small"]));
     failed.has_kept_its_word(&path);
+}
+
+/// A disk that has promised more room than there is, as thin volumes do. When what is in memory cannot be written to it, the kernel
+/// tells of that once, and keeps it there as if it had been.
+#[test]
+fn what_is_only_in_memory_is_not_found() {
+    let (_directory, directory) = directory();
+    let mount = [
+        "mkdir room disk left",
+        "mount -t tmpfs -o size=1m none room",
+        "truncate -s 16m room/image",
+        "mkfs.ext4 -q -b 4096 -O ^has_journal room/image",
+        "mount -o loop room/image disk",
+    ];
+    let Some(mut mounts) = Mounts::of(&directory, &mount) else { return };
+    let path = mounts.path(&directory.join("disk/journal"));
+    // Each is a block of its own, which nobody writes again.
+    let record = |number: usize| format!("{number:4088}").into_bytes();
+    let (file, _) = DurableFile::open(&path).unwrap();
+    let mut said: Vec<Vec<u8>> = Vec::new();
+    while said.len() < 1000 && file.append(&record(said.len())).is_ok() {
+        said.push(record(said.len()));
+    }
+    assert_eq!(file.close().unwrap_err().kind(), ErrorKind::StorageFull);
+    assert!(said.len() > 100, "{}", said.len());
+    assert_eq!(DurableFile::read(&path).unwrap().len(), said.len() + 1, "one is in memory only");
+
+    assert!(mounts.run(&["mount -o remount,size=64m room"]));
+    let (file, _) = DurableFile::open(&path).unwrap();
+    for number in 1000..1010 {
+        file.append(&record(number)).unwrap();
+        said.push(record(number));
+    }
+    // The power is cut: what is on the disk now is what is left.
+    assert!(mounts.run(&["cp room/image room/copy", "mount -o loop,ro room/copy left"]));
+    let left = DurableFile::read(mounts.path(&directory.join("left/journal"))).unwrap();
+    let lost = said.iter().filter(|record| !left.contains(record)).count();
+    assert_eq!(lost, 0, "of {}, and {} are left", said.len(), left.len());
 }

@@ -10,7 +10,7 @@ use gracefully_core::signal::Signal;
 use crate::common::example;
 use crate::disk::{Journal, Tally};
 use crate::program::{Running, can_trace, directory, send_writer, strace};
-use crate::trace::{CALLS, Moment, Trace, What};
+use crate::trace::{CALLS, Call, Moment, Trace, What};
 
 /// Enough for some hundred records in some dozen batches.
 const LINES: usize = 200;
@@ -118,9 +118,13 @@ fn nor_does_one_after_a_restart_lose_what_was_found() {
     let before = fs::read(&path).unwrap();
     let trace = write_journal(&directory, Signal::TERM);
     let cut = What::Truncate { file: path.clone(), length: before.len() - torn.len() };
-    assert!(trace.calls.iter().any(|call| call.what == cut));
     let journal = Journal::follow(&trace, &path, &before);
     assert!(is_in_order(&journal.records[20..]));
     let tally = check(&trace, &journal, &path);
     println!("{tally:?}, {} files opened", journal.opened);
+
+    let position = |is: &dyn Fn(&Call) -> bool| trace.calls.iter().position(is).unwrap();
+    let opening = position(&|call| call.what == cut)..position(&|call| call.is_write_to(&path));
+    let lost = journal.survives(&trace.without_syncs_of(&path, opening)).unwrap_err();
+    assert_eq!(lost, "what was cut off may come back");
 }

@@ -163,7 +163,7 @@ impl Mounts {
         if mounts.run(commands) {
             return Some(mounts);
         }
-        skip("nothing can be mounted here: it takes root");
+        skip("nothing can be mounted here: it takes root, and a loop device for a disk");
         None
     }
 
