@@ -21,23 +21,26 @@
 //!
 //! All I/O is of `std::fs`, in a thread of its own: what `tokio::fs::File` acknowledges may be in a buffer whose errors come too late.
 
-use std::collections::VecDeque;
+mod batch;
+mod records;
+mod replace;
+mod writer;
+
 use std::fs::{File, OpenOptions, TryLockError};
-use std::future::poll_fn;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, BufReader, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 
 use rustix::fs::{Advice, fadvise};
 
-/// Length and checksum.
-const HEAD: usize = 8;
+use self::batch::{Batch, Failure};
+use self::records::{Scan, encode};
+use self::replace::parent;
+use self::writer::Writer;
 
-/// The longest record: 64 MiB. A length beyond it is no length but a remnant.
-pub const LONGEST: usize = 64 * 1024 * 1024;
+pub use self::records::LONGEST;
+pub use self::replace::{atomic_replace, sync_dir};
 
 /// An append-only file of records, each of which is acknowledged when it is on the disk.
 ///
@@ -74,43 +77,31 @@ pub struct Found {
     pub cut: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
     /// There is something to write, or nobody will append any more.
     work: Condvar,
-    /// More is on the disk, or nothing more will be.
-    durable: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is to be written next.
+    /// What is to be written next, and those who wait for it.
     pending: Vec<u8>,
+    next: Arc<Batch>,
+    /// What is being written, or was written last.
+    current: Arc<Batch>,
     /// The checksum of the last record in `pending`, or else in the file.
     last: u32,
     /// How many records were taken, and how many of them are on the disk.
     taken: u64,
     synced: u64,
+    /// How many batches that were.
+    batches: u64,
     /// Somebody waits for what is in `pending`; else it may be written when somebody does.
     wanted: bool,
-    /// Tasks that wait until so many are on the disk.
-    wakers: VecDeque<(u64, Waker)>,
     failure: Option<Failure>,
     closed: bool,
-}
-
-/// The error after which nothing is written any more.
-#[derive(Clone, Debug)]
-struct Failure {
-    kind: io::ErrorKind,
-    text: String,
-}
-
-impl Failure {
-    fn error(&self) -> io::Error {
-        io::Error::new(self.kind, self.text.clone())
-    }
 }
 
 impl Shared {
@@ -147,12 +138,11 @@ impl DurableFile {
         sync_dir(parent(path))?;
 
         let state = State { last, ..State::default() };
-        let shared =
-            Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), durable: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
         let writer = std::thread::Builder::new().name("durable".into()).spawn({
             let shared = Arc::clone(&shared);
             move || {
-                write_all(&shared, &file);
+                Writer::new(&shared, &file, end).run();
                 // A child that is just being started has it open, too, until it executes its program.
                 let _ = file.unlock();
             }
@@ -177,14 +167,12 @@ impl DurableFile {
     ///
     /// It blocks the thread; a task uses [`append_async`](Self::append_async).
     pub fn append(&self, record: &[u8]) -> io::Result<()> {
-        let number = self.take(record, true)?;
-        self.wait(number)
+        self.take(record, true)?.wait()
     }
 
     /// Appends a record, and is ready when it is on the disk. If the future is dropped, the record is written all the same.
     pub async fn append_async(&self, record: &[u8]) -> io::Result<()> {
-        let number = self.take(record, true)?;
-        self.ready(number).await
+        self.take(record, true)?.ready().await
     }
 
     /// Appends a record that nobody waits for: it is on the disk after the next [`append`](Self::append) or
@@ -195,14 +183,21 @@ impl DurableFile {
 
     /// Returns when everything that was appended before is on the disk.
     pub fn flush(&self) -> io::Result<()> {
-        let number = self.want_all()?;
-        self.wait(number)
+        self.want_all()?.map_or(Ok(()), |batch| batch.wait())
     }
 
     /// Is ready when everything that was appended before is on the disk.
     pub async fn flush_async(&self) -> io::Result<()> {
-        let number = self.want_all()?;
-        self.ready(number).await
+        match self.want_all()? {
+            Some(batch) => batch.ready().await,
+            None => Ok(()),
+        }
+    }
+
+    /// How many times records were written and synced since it was opened. Each time is a batch of those who waited: the fewer for a
+    /// number of records, the less the disk had to do for each.
+    pub fn batches(&self) -> u64 {
+        self.shared.lock().batches
     }
 
     /// Flushes and closes. Whoever drops the file instead has it flushed as well, and does not hear of an error: it goes to standard
@@ -213,63 +208,47 @@ impl DurableFile {
         flushed
     }
 
-    /// Takes a record; gives its number.
-    fn take(&self, record: &[u8], wanted: bool) -> io::Result<u64> {
-        let length =
-            u32::try_from(record.len()).ok().filter(|_| record.len() <= LONGEST).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("a record of {} bytes is too long", record.len()),
-                )
-            })?;
+    /// Takes a record; gives the batch with which it is written.
+    fn take(&self, record: &[u8], wanted: bool) -> io::Result<Arc<Batch>> {
         let mut state = self.shared.lock();
         if let Some(failure) = &state.failure {
             return Err(failure.error());
         }
-        let sum = checksum(state.last, length, record);
-        state.pending.extend_from_slice(&length.to_le_bytes());
-        state.pending.extend_from_slice(&sum.to_le_bytes());
-        state.pending.extend_from_slice(record);
+        let before = state.last;
+        let Some(sum) = encode(&mut state.pending, before, record) else {
+            let text = format!("a record of {} bytes is too long", record.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
         state.last = sum;
         state.taken += 1;
-        if wanted && !std::mem::replace(&mut state.wanted, true) {
-            self.shared.work.notify_one();
+        let batch = Arc::clone(&state.next);
+        if wanted {
+            self.want(state);
         }
-        Ok(state.taken)
+        Ok(batch)
     }
 
-    /// Has everything written; gives the number of the last record.
-    fn want_all(&self) -> io::Result<u64> {
-        let mut state = self.shared.lock();
+    /// Has everything written; gives the last batch, if it is not on the disk.
+    fn want_all(&self) -> io::Result<Option<Arc<Batch>>> {
+        let state = self.shared.lock();
         if let Some(failure) = &state.failure {
             return Err(failure.error());
         }
-        if state.synced < state.taken && !std::mem::replace(&mut state.wanted, true) {
+        if state.pending.is_empty() {
+            return Ok((state.synced < state.taken).then(|| Arc::clone(&state.current)));
+        }
+        let batch = Arc::clone(&state.next);
+        self.want(state);
+        Ok(Some(batch))
+    }
+
+    /// Tells the thread that what is pending is wanted, unless it knows.
+    fn want(&self, mut state: MutexGuard<'_, State>) {
+        let knows = std::mem::replace(&mut state.wanted, true);
+        drop(state);
+        if !knows {
             self.shared.work.notify_one();
         }
-        Ok(state.taken)
-    }
-
-    fn wait(&self, number: u64) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        loop {
-            if let Some(done) = done(&state, number) {
-                return done;
-            }
-            state = self.shared.durable.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    async fn ready(&self, number: u64) -> io::Result<()> {
-        poll_fn(|context| {
-            let mut state = self.shared.lock();
-            if let Some(done) = done(&state, number) {
-                return Poll::Ready(done);
-            }
-            state.wakers.push_back((number, context.waker().clone()));
-            Poll::Pending
-        })
-        .await
     }
 
     /// Lets the thread write what is left, and end.
@@ -300,59 +279,6 @@ impl Drop for DurableFile {
     }
 }
 
-/// Whether the record with this number is on the disk, or never will be.
-fn done(state: &State, number: u64) -> Option<io::Result<()>> {
-    if state.synced >= number {
-        return Some(Ok(()));
-    }
-    state.failure.as_ref().map(|failure| Err(failure.error()))
-}
-
-/// The thread: writes and syncs what is wanted, as much as there is each time.
-fn write_all(shared: &Shared, mut file: &File) {
-    let mut batch = Vec::new();
-    let mut state = shared.lock();
-    loop {
-        while !state.wanted {
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.wanted = false;
-        if state.pending.is_empty() {
-            // Whoever wanted it was answered by the batch before.
-            if state.closed {
-                return;
-            }
-            continue;
-        }
-        let upto = state.taken;
-        std::mem::swap(&mut state.pending, &mut batch);
-        let closed = state.closed;
-        drop(state);
-
-        let written = file.write_all(&batch).and_then(|()| file.sync_data());
-        batch.clear();
-
-        state = shared.lock();
-        match written {
-            Ok(()) => state.synced = upto,
-            Err(error) => state.failure = Some(Failure { kind: error.kind(), text: error.to_string() }),
-        }
-        shared.durable.notify_all();
-        let failed = state.failure.is_some();
-        let (woken, waiting) =
-            state.wakers.drain(..).partition::<VecDeque<_>, _>(|(number, _)| failed || *number <= upto);
-        state.wakers = waiting;
-        for (_, waker) in woken {
-            waker.wake();
-        }
-        if failed {
-            return;
-        }
-        // Those who have closed it have seen to it that all is wanted.
-        state.wanted |= closed;
-    }
-}
-
 /// Has the kernel forget what it has of a file in memory, so that the disk is read.
 ///
 /// What it has not written yet it writes first. But what it could not write stays there as if it had been written, and only whoever
@@ -362,126 +288,6 @@ fn read_from_disk(file: &File) -> io::Result<()> {
     // A file system that is all memory, or cannot do so, has nothing better.
     let _ = fadvise(file, 0, None, Advice::DontNeed);
     Ok(())
-}
-
-/// Reads records, as long as they are whole.
-struct Scan<R> {
-    from: R,
-    records: u64,
-    /// Behind the last whole record.
-    end: u64,
-    last: u32,
-}
-
-impl<R: Read> Scan<R> {
-    fn new(from: R) -> Self {
-        Self { from, records: 0, end: 0, last: 0 }
-    }
-
-    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut head = [0; HEAD];
-        if !fill(&mut self.from, &mut head)? {
-            return Ok(None);
-        }
-        let [length, sum] =
-            [0, 4].map(|at| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
-        if length as usize > LONGEST {
-            return Ok(None);
-        }
-        let mut record = vec![0; length as usize];
-        if !fill(&mut self.from, &mut record)? || checksum(self.last, length, &record) != sum {
-            return Ok(None);
-        }
-        self.records += 1;
-        self.end += (HEAD + record.len()) as u64;
-        self.last = sum;
-        Ok(Some(record))
-    }
-}
-
-/// Reads exactly that much; `false`: there is less.
-fn fill(from: &mut impl Read, into: &mut [u8]) -> io::Result<bool> {
-    match from.read_exact(into) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn checksum(before: u32, length: u32, record: &[u8]) -> u32 {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&before.to_le_bytes());
-    sum.update(&length.to_le_bytes());
-    sum.update(record);
-    sum.finalize()
-}
-
-/// Replaces a file at once, or makes it: whenever the machine stops, the file has the old content or the new one, and when this has
-/// returned, the new one.
-///
-/// Owner and rights of an old file are not taken over. Whoever is killed on the way may leave a file beside it, `.NAME.*.new`, that
-/// harms nobody and may be removed.
-///
-/// ```
-/// # fn main() -> std::io::Result<()> {
-/// # let directory = tempfile::tempdir()?;
-/// # let path = directory.path().join("state.json");
-/// gracefully::durable::atomic_replace(&path, b"{}")?;
-/// assert_eq!(std::fs::read(&path)?, b"{}");
-/// # Ok(()) }
-/// ```
-pub fn atomic_replace(path: impl AsRef<Path>, content: &[u8]) -> io::Result<()> {
-    let path = path.as_ref();
-    let (new, file) = new_beside(path)?;
-    let written = replace_by(&new, file, path, content);
-    if written.is_err() {
-        // What matters is why it could not be written.
-        let _ = std::fs::remove_file(&new);
-    }
-    written
-}
-
-/// A new file in the same directory.
-///
-/// Its name may be taken: in a container every process is PID 1, also the one that was killed before it could rename its own,
-/// and one on the same volume that is about to. Neither is ours to remove.
-fn new_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let name =
-        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no name of a file"))?;
-    loop {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut new = std::ffi::OsString::from(".");
-        new.push(name);
-        new.push(format!(".{}.{number}.new", std::process::id()));
-        let new = parent(path).join(new);
-        match OpenOptions::new().write(true).create_new(true).open(&new) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            file => return Ok((new, file?)),
-        }
-    }
-}
-
-fn replace_by(new: &Path, mut file: File, path: &Path, content: &[u8]) -> io::Result<()> {
-    file.write_all(content)?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(new, path)?;
-    sync_dir(parent(path))
-}
-
-/// Writes a directory to the disk: which names there are, and of what. After that a file that was made, renamed or removed in it
-/// stays so.
-pub fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// The directory in which a path names something.
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! * [`listener`]: a listening socket of our own that takes no new connections for a while.
 //! * [`signals`], [`spawn`], [`standard`]: signals that are read, children, inherited descriptors, for processes of one
 //!   thread and without a C library.
+//! * [`writeback`]: data that is on its way to the disk before anybody waits for it.
 //! * [`errno`]: what errors are called.
 //!
 //! Everything but the pidfd comes from /proc (proc(5)) and is a snapshot: a process may be gone when its name is
@@ -43,6 +44,8 @@ pub mod spawn;
 #[expect(unsafe_code, reason = "descriptors that are numbers, because a parent has left them")]
 pub mod standard;
 pub mod tcp_table;
+#[expect(unsafe_code, reason = "a call for which rustix has no name")]
+pub mod writeback;
 
 mod procfs;
 #[expect(unsafe_code, reason = "system calls that rustix does not have")]

@@ -17,6 +17,7 @@ mod number {
     pub(crate) const GETSID: usize = 124;
     pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
     pub(crate) const EXIT_GROUP: usize = 231;
+    pub(crate) const SYNC_FILE_RANGE: usize = 277;
     pub(crate) const SIGNALFD4: usize = 289;
     pub(crate) const EXECVEAT: usize = 322;
     pub(crate) const CLOSE_RANGE: usize = 436;
@@ -24,6 +25,7 @@ mod number {
 
 #[cfg(target_arch = "aarch64")]
 mod number {
+    pub(crate) const SYNC_FILE_RANGE: usize = 84;
     pub(crate) const RT_SIGACTION: usize = 134;
     pub(crate) const RT_SIGPROCMASK: usize = 135;
     pub(crate) const KILL: usize = 129;

@@ -1,6 +1,9 @@
+use super::records::HEAD;
 use super::*;
 
 use std::fs;
+use std::path::PathBuf;
+use std::task::Waker;
 use std::thread;
 
 /// A file with these records, in a directory that lives as long as the first.
@@ -180,10 +183,10 @@ fn a_task_that_does_not_wait_any_more_loses_nothing() {
 #[test]
 fn the_first_error_is_final() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), durable: Condvar::new() });
+    let shared = Arc::<Shared>::default();
     let writer = thread::spawn({
         let shared = Arc::clone(&shared);
-        move || write_all(&shared, &full)
+        move || Writer::new(&shared, &full, 0).run()
     });
     let file = DurableFile { shared, writer: Some(writer) };
     file.append_buffered(b"zero").unwrap();

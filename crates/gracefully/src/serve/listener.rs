@@ -12,7 +12,7 @@ use crate::tasks::Token;
 /// The next connection that the kernel has accepted is seen by the runtime within this time, and a handshake that has begun is finished.
 const AT_ONCE: Duration = Duration::from_millis(2);
 
-/// And all of them are accepted within this time.
+/// And where new ones come all the time, all that had come before are accepted within this time.
 const BACKLOG: Duration = Duration::from_millis(100);
 
 /// A listening socket: `TcpListener`, `UnixListener`, or one of your own, with TLS for example.
@@ -23,9 +23,11 @@ pub trait Listener: Send + Sync + 'static {
     /// The next connection, and who is at the other end, for the report. May be dropped while it waits, without losing a connection.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, String)>> + Send;
 
-    /// Has the kernel take no new connection from here on, if that is possible; those that it has taken are still accepted. Called
-    /// when drain begins.
-    fn pause(&self) {}
+    /// Has the kernel take no new connection from here on; those that it has taken are still accepted. Called when drain begins.
+    /// `false`: it cannot be done.
+    fn pause(&self) -> bool {
+        false
+    }
 
     /// Closes it. Others may have the same socket, so this undoes [`pause`](Self::pause), if that did anything.
     fn close(self)
@@ -46,8 +48,8 @@ impl Listener for tokio::net::TcpListener {
     }
 
     // Without it, whoever connects between our last accept and our close is reset.
-    fn pause(&self) {
-        let _ = gracefully_linux::listener::pause(self.as_raw_fd());
+    fn pause(&self) -> bool {
+        gracefully_linux::listener::pause(self.as_raw_fd()).is_ok()
     }
 
     fn close(self) {
@@ -73,8 +75,15 @@ pub(super) struct Accepting<L: Listener> {
     /// There until this is dropped.
     listener: Option<L>,
     token: Token,
-    /// When drain began.
-    drain: Option<Instant>,
+    /// Drain has begun: until when connections are accepted that were not there when it did.
+    drain: Option<Limit>,
+}
+
+enum Limit {
+    /// There are none.
+    None,
+    /// They may follow each other quickly, and for ever.
+    Until(Instant),
 }
 
 impl<L: Listener> Accepting<L> {
@@ -92,12 +101,11 @@ impl<L: Listener> Accepting<L> {
             }
         }
         // The kernel has accepted more than we have, and their clients may have sent a request. None of them is to be refused;
-        // whoever comes from now on is, however quickly they follow each other.
-        let began = *self.drain.get_or_insert_with(|| {
-            listener.pause();
-            Instant::now()
+        // whoever comes from now on is.
+        let limit = self.drain.get_or_insert_with(|| {
+            if listener.pause() { Limit::None } else { Limit::Until(Instant::now() + BACKLOG) }
         });
-        if began.elapsed() >= BACKLOG {
+        if matches!(limit, Limit::Until(end) if Instant::now() >= *end) {
             return None;
         }
         timeout(AT_ONCE, listener.accept()).await.ok()

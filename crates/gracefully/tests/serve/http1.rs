@@ -309,7 +309,7 @@ async fn nobody_is_lost_between_the_last_accept_and_the_close() {
         assert_eq!(lost(true).await, 0);
     }
     let mut control = 0;
-    for _ in 0..40 {
+    for _ in 0..400 {
         control += lost(false).await;
         if control > 0 {
             break;
