@@ -7,6 +7,7 @@
 mod conmon;
 mod drain;
 mod init;
+mod library;
 mod restart;
 mod sample;
 mod table;
@@ -28,26 +29,26 @@ use crate::{command, setup};
 /// The parts of a page, each of which may be measured alone.
 const GRACEFULLY: [&str; 3] = ["stop", "drain", "restart"];
 const INIT: [&str; 2] = ["init", "suite"];
+const LIBRARY: [&str; 1] = ["library"];
 
 /// Measures everything, or only the parts that are named, and prints the pages; with `--write`, a page that has all its parts is
 /// written down, too.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut quick, mut write, mut only) = (false, false, Vec::new());
+    let known = [&GRACEFULLY[..], &INIT, &LIBRARY].concat();
     for arg in args {
         match arg.as_str() {
             "--quick" => quick = true,
             "--write" => write = true,
-            part if GRACEFULLY.contains(&part) || INIT.contains(&part) => only.push(part),
-            other => {
-                let parts = [&GRACEFULLY[..], &INIT].concat();
-                bail!("unknown word {other}: {}, --quick or --write", parts.join(", "))
-            }
+            part if known.contains(&part) => only.push(part),
+            other => bail!("unknown word {other}: {}, --quick or --write", known.join(", ")),
         }
     }
     let wanted = |part: &&str| only.is_empty() || only.contains(part);
     for (parts, path, measure) in [
         (&GRACEFULLY[..], "BENCHMARKS.md", gracefully as fn(&[&str], bool) -> Result<String>),
         (&INIT, "docs/init-benchmarks.md", inits),
+        (&LIBRARY, "docs/library-benchmarks.md", |_, quick| library::measure(quick)),
     ] {
         let measured: Vec<&str> = parts.iter().copied().filter(wanted).collect();
         if measured.is_empty() {

@@ -31,6 +31,7 @@ const NEEDS: &[Need] = &[
     Need { program: "catatonit", package: "catatonit", what_for: "the same with signalfd" },
     Need { program: "dumb-init", package: "dumb-init", what_for: "the same with sigwait" },
     Need { program: "conmon", package: "conmon", what_for: "the bench: our monitor's memory against it" },
+    Need { program: "wrk", package: "wrk", what_for: "the bench: requests for a service on the library" },
     Need { program: "setpriv", package: "util-linux", what_for: "tests without privileges" },
     Need { program: "python3", package: "python3", what_for: "a program that is stopped under load" },
     Need { program: "nginx", package: "nginx-light", what_for: "the same" },

@@ -20,6 +20,11 @@ impl Client {
         Self { to, keep_alive, connection: None }
     }
 
+    /// Has it a connection, as far as it knows?
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Asks for `path`, and says what happened and how long that took.
     pub fn ask(&mut self, path: &str) -> (Outcome, Duration) {
         self.exchange("GET", path, "")

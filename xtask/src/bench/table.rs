@@ -46,7 +46,11 @@ impl Row {
         let (goal, value, reached) = match self.goal {
             Goal::Ratio(goal) => {
                 let ratio = ours / quantile(&self.samples.theirs, 0.5);
-                (format!("≤ {goal}"), format!("{ratio:.3}"), ratio <= goal)
+                (
+                    format!("≤ {goal:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
+                    format!("{ratio:.3}"),
+                    ratio <= goal,
+                )
             }
             Goal::Limit(goal) => (format!("≤ {goal} ms"), format!("{ours:.2} ms"), ours <= goal),
         };
@@ -76,17 +80,31 @@ pub(crate) fn page(rows: &[Row], sections: &str, versions: &str) -> Result<Strin
         "# Benchmarks\n\n\
          Written by `cargo xtask bench --write`. Both sides of a line were measured in the same run, in pairs, in random\n\
          order; milliseconds (kB where it says so): median (10th–90th percentile). The value is the ratio of the medians,\n\
-         ours to theirs, or our median where there is nothing to compare with.\n\n\
-         | what | theirs | ours | value | goal | reached | pairs |\n|---|---|---|---|---|---|---|\n",
+         ours to theirs, or our median where there is nothing to compare with.\n\n",
     );
-    page.extend(rows.iter().map(Row::line));
+    page += &lines(rows);
     page += sections;
-    page += "\n## Commands\n\n| what | theirs | ours |\n|---|---|---|\n";
-    for row in rows {
-        page += &format!("| {} | `{}` | `{}` |\n", row.what, row.theirs, row.ours);
-    }
+    page += &commands(rows);
     page += &format!("\n## Machine\n\n{}\n{versions}", machine()?);
     Ok(page)
+}
+
+/// What was measured.
+pub(super) fn lines(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| what | theirs | ours | value | goal | reached | pairs |\n|---|---|---|---|---|---|---|\n",
+    );
+    text.extend(rows.iter().map(Row::line));
+    text
+}
+
+/// What was typed for it.
+pub(super) fn commands(rows: &[Row]) -> String {
+    let mut text = String::from("\n## Commands\n\n| what | theirs | ours |\n|---|---|---|\n");
+    for row in rows {
+        text += &format!("| {} | `{}` | `{}` |\n", row.what, row.theirs, row.ours);
+    }
+    text
 }
 
 /// The machine, and what else it did.
