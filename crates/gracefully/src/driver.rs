@@ -23,10 +23,16 @@ use crate::ended::Ended;
 use crate::hooks::{Context, Phase};
 use crate::settings::{Builder, Cause};
 use crate::shutdown::Inner;
-use crate::tasks::{panicked, run};
+use crate::tasks::{Stage, panicked, run};
 
 /// How often it is looked whether traffic has stopped, if nothing else happens.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What has come before drain began is read within this time. hyper closes a connection of which it has not begun to read a request,
+/// also if one is there.
+///
+/// When the time is over the runtime has asked the kernel at least once what there is: both are one call (`epoll_wait(2)`).
+pub(crate) const LAST_WORD: Duration = Duration::from_millis(5);
 
 /// How long after its budget a process may go on in which nothing else can end it.
 const STUCK: Duration = Duration::from_secs(1);
@@ -70,6 +76,8 @@ struct Walk {
     hooks: JoinSet<Result<(), String>>,
     running: BTreeMap<Id, Running>,
     parts: Vec<Part>,
+    /// When connections are to close after what they have begun.
+    closes_at: Option<Instant>,
 }
 
 struct Running {
@@ -91,11 +99,13 @@ impl Walk {
             hooks: JoinSet::new(),
             running: BTreeMap::new(),
             parts: Vec::new(),
+            closes_at: None,
         }
     }
 
     async fn run(mut self, asks: &mut mpsc::UnboundedReceiver<Asked>) -> Ended {
         self.inner.asked.cancel();
+        self.inner.tasks.tell(Stage::Settling);
         self.tell(Event::StopRequested { budget: None, then: Then::Stay, again: false });
         loop {
             if self.carry_out() {
@@ -106,14 +116,14 @@ impl Walk {
             }
             let inner = Arc::clone(&self.inner);
             let look = (self.sequence.phase() == Some(Core::Settle)).then(|| Instant::now() + LOOK);
-            let wake = [self.deadline(), look].into_iter().flatten().min();
+            let wake = [self.deadline(), look, self.closes_at].into_iter().flatten().min();
             tokio::select! {
                 asked = asks.recv() => {
                     let hurries = asked.is_some_and(|asked| asked.hurries);
                     self.tell(Event::StopRequested { budget: None, then: Then::Stay, again: hurries });
                 }
                 Some(ended) = self.hooks.join_next_with_id() => self.on_hook(ended),
-                () = inner.tasks.changed.notified() => {}
+                () = inner.tasks.alone.notified() => {}
                 () = sleep(wake) => self.tell(Event::Timer),
             }
         }
@@ -141,7 +151,6 @@ impl Walk {
                 Action::Signal { .. } => {
                     self.close();
                     self.inner.tasks.abort();
-                    self.inner.cut.cancel();
                     self.tell(Event::MainExited(ExitStatus::Code(0)));
                     self.tell(Event::AllExited);
                 }
@@ -162,11 +171,15 @@ impl Walk {
         let phase = self.sequence.phase();
         if phase == Some(Core::Drain) && !self.inner.draining.is_cancelled() {
             self.close();
+            self.closes_at = Some(Instant::now() + LAST_WORD);
             let context = Context { deadline: self.deadline() };
             for hook in self.inner.take_hooks(Phase::Drain) {
                 let guard = self.inner.tasks.enter_always(&hook.name);
                 run(guard, (hook.run)(context));
             }
+        }
+        if self.closes_at.take_if(|at| *at <= Instant::now()).is_some() {
+            self.inner.tasks.tell(Stage::Closing);
         }
         if !matches!(phase, Some(Core::Settle | Core::Drain)) {
             return false;

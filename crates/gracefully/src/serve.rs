@@ -17,6 +17,7 @@
 //! metrics or probes until the very end, is simply spawned: `tokio::spawn(axum::serve(…).into_future())`.
 
 mod connection;
+mod conversation;
 mod layer;
 mod listener;
 mod request;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,10 +37,12 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use self::connection::Connection;
+use self::conversation::Conversation;
 use self::listener::Accepting;
-use self::request::{Counts, Requests};
+use self::request::Counts;
+use crate::driver::LAST_WORD;
 use crate::shutdown::Shutdown;
-use crate::tasks::Rejected;
+use crate::tasks::{Rejected, Stage};
 
 pub use self::layer::{Layer, Readiness};
 pub use self::listener::Listener;
@@ -47,16 +50,9 @@ pub use self::request::{Answer, AnswerBody, Answering};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A request that the kernel has when drain begins is read within this time. hyper closes a connection of which it has not begun
-/// to read a request, also if one is there.
-const LAST_WORD: Duration = Duration::from_millis(20);
-
 /// How long after an error of accept(2) it is tried again. Most are of one connection; but without descriptors the next one fails
 /// at once.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
-
-/// A client that has connected and sends no whole request head for so long is not one.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
 /// Connections over HTTP/2 are told to go in so many groups, so that their clients do not all come back at once.
 const GROUPS: u32 = 64;
@@ -95,31 +91,17 @@ impl Shutdown {
                     sleep(AFTER_ERROR).await;
                     continue;
                 };
-                let requests = Arc::new(Requests::default());
+                let conversation = Arc::new(Conversation::default());
                 // Also for those who were accepted after drain has begun.
-                let guard =
-                    shutdown.inner.tasks.enter_doing(&format!("{name} {peer}"), Arc::clone(&requests) as _);
-                let io = Connection::new(io, guard, shutdown.inner.cut.clone());
+                let guard = shutdown
+                    .inner
+                    .tasks
+                    .enter_doing(&format!("{name} {peer}"), Arc::clone(&conversation) as _);
+                let io = Connection::new(io, guard, Arc::clone(&conversation));
                 let group = groups.next().unwrap_or_default();
-                tokio::spawn(serve(io, service.clone(), shutdown.clone(), requests, group));
+                tokio::spawn(serve(io, service.clone(), shutdown.clone(), conversation, group));
             }
         })
-    }
-
-    /// Waits until it is time for this connection to end, with a word of the protocol if it has one; `true`: it has, and the client
-    /// hears of it before the connection is closed.
-    async fn time_to_close(&self, requests: &Requests, group: u32) -> bool {
-        self.requested().await;
-        let token = self.token();
-        if requests.are_http2() {
-            tokio::select! {
-                () = sleep(self.inner.settle / 4 * group / GROUPS) => {}
-                () = token.requested() => {}
-            }
-            return true;
-        }
-        token.requested().await;
-        requests.are_http2()
     }
 }
 
@@ -128,7 +110,7 @@ async fn serve<I, S, B>(
     io: Connection<I>,
     service: S,
     shutdown: Shutdown,
-    requests: Arc<Requests>,
+    conversation: Arc<Conversation>,
     group: u32,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -139,19 +121,33 @@ async fn serve<I, S, B>(
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let counts = Counts::InConnection(Arc::clone(&requests));
-    let service = TowerToHyperService::new(Answering { service, shutdown: shutdown.clone(), counts });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-    builder.http2().timer(TokioTimer::new());
+    let counts = Counts::InConnection(Arc::clone(&conversation));
+    let goes_after = shutdown.inner.settle / 4 * group / GROUPS;
+    let was_in_backlog = shutdown.inner.draining.is_cancelled();
+    let service = TowerToHyperService::new(Answering { service, shutdown, counts });
+    let builder = auto::Builder::new(TokioExecutor::new());
     let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
-    let is_told = tokio::select! {
-        // What becomes of one connection is the client's affair.
-        _ = serving.as_mut() => return,
-        is_told = shutdown.time_to_close(&requests, group) => is_told,
-    };
-    if is_told || timeout(LAST_WORD, serving.as_mut()).await.is_err() {
-        serving.as_mut().graceful_shutdown();
-        let _ = serving.await;
+    // What becomes of one connection, as long as it lasts, is the client's affair.
+    if was_in_backlog {
+        // Its request may be in the kernel.
+        if timeout(LAST_WORD, serving.as_mut()).await.is_ok() {
+            return;
+        }
+    } else {
+        if conversation.until(Stage::Settling, serving.as_mut()).await.is_some() {
+            return;
+        }
+        let closing = conversation.until(Stage::Closing, serving.as_mut());
+        // Only HTTP/2 has a word for it.
+        let ended = if conversation.is_http2() {
+            timeout(goes_after, closing).await.unwrap_or_default()
+        } else {
+            closing.await
+        };
+        if ended.is_some() {
+            return;
+        }
     }
+    serving.as_mut().graceful_shutdown();
+    conversation.until(Stage::Cut, serving).await;
 }

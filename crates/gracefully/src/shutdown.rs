@@ -32,8 +32,6 @@ pub(crate) struct Inner {
     pub(crate) asked: CancellationToken,
     /// Tasks are to finish.
     pub(crate) draining: CancellationToken,
-    /// What has not finished is to end.
-    pub(crate) cut: CancellationToken,
     /// So long the service goes on serving at most.
     #[cfg(feature = "http")]
     pub(crate) settle: Duration,
@@ -96,7 +94,6 @@ impl Shutdown {
             hooks: Mutex::default(),
             asked: CancellationToken::new(),
             draining: CancellationToken::new(),
-            cut: CancellationToken::new(),
             #[cfg(feature = "http")]
             settle: settings.settle_value(),
             ask,

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     state: Mutex<State>,
-    /// Somebody has come or gone.
-    pub(crate) changed: Notify,
+    /// The last one has gone.
+    pub(crate) alone: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +33,7 @@ struct State {
     closed: bool,
     /// Whoever was there was aborted.
     aborted: bool,
+    stage: Stage,
     /// Those that have not ended well.
     parts: Vec<Part>,
 }
@@ -64,9 +65,28 @@ impl Live {
     }
 }
 
-/// Says what somebody is doing, and since when.
+/// Somebody who does several things at a time, and hears how far the stop is.
 pub(crate) trait Doing: fmt::Debug + Send + Sync {
+    /// What it is doing, and since when.
     fn unfinished(&self) -> Vec<(String, Instant)>;
+
+    /// The stop has come so far.
+    fn hear(&self, stage: Stage);
+}
+
+/// How far the stop is, for those who do something as long as it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Nobody has asked for it.
+    #[default]
+    Serving,
+    /// It was asked for: clients should turn elsewhere.
+    Settling,
+    /// What is under way is finished, and nothing new is begun.
+    Closing,
+    /// What is not finished ends.
+    Cut,
 }
 
 /// It came too late: the service is being drained.
@@ -122,12 +142,23 @@ impl Tasks {
     }
 
     fn register(self: &Arc<Self>, state: &mut State, name: &str, doing: Option<Arc<dyn Doing>>) -> Guard {
+        if let Some(doing) = &doing {
+            doing.hear(state.stage);
+        }
         let number = state.next;
         state.next += 1;
         state.new += 1;
         state.live.insert(number, Live { name: name.into(), since: Instant::now(), abort: None, doing });
-        self.changed.notify_one();
         Guard { number, tasks: Arc::clone(self) }
+    }
+
+    /// Has everybody hear how far the stop is, also those who come later.
+    pub(crate) fn tell(&self, how_far: Stage) {
+        let mut state = self.lock();
+        if state.stage < how_far {
+            state.stage = how_far;
+            state.live.values().filter_map(|live| live.doing.as_ref()).for_each(|doing| doing.hear(how_far));
+        }
     }
 
     /// Nobody new from now on.
@@ -139,7 +170,6 @@ impl Tasks {
     #[cfg(feature = "http")]
     pub(crate) fn came_again(&self) {
         self.lock().new += 1;
-        self.changed.notify_one();
     }
 
     /// How many are there, and how many came since this was last asked.
@@ -150,6 +180,7 @@ impl Tasks {
 
     /// Aborts all tasks that are left. Each is named in the parts, and so is each guard.
     pub(crate) fn abort(&self) {
+        self.tell(Stage::Cut);
         let mut state = self.lock();
         state.aborted = true;
         for live in std::mem::take(&mut state.live).into_values() {
@@ -183,8 +214,11 @@ impl Tasks {
             let outcome = Outcome::Failed(why);
             state.parts.push(Part { phase: Phase::Drain, name: live.name.to_string(), took, outcome });
         }
+        let is_last = state.live.is_empty();
         drop(state);
-        self.changed.notify_one();
+        if is_last {
+            self.alone.notify_one();
+        }
     }
 }
 

@@ -42,7 +42,7 @@ impl Programs {
 /// The whole page.
 pub(super) fn measure(quick: bool) -> Result<String> {
     let programs = Programs::build()?;
-    let n = if quick { 3 } else { 20 };
+    let n = if quick { 6 } else { 20 };
     let mut rows = http::speed(&programs, n)?;
     rows.push(http::idle_connections(&programs, if quick { 2 } else { 10 })?);
     rows.extend(disk::appends(&programs, n)?);

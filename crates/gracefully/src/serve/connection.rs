@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::tasks::Guard;
+use super::conversation::{Conversation, Who};
+use crate::tasks::{Guard, Stage};
 
 /// How long somebody may go on sending who was answered before he was at the end. As nginx: `lingering_timeout` is 5 s there, and
 /// starts again with every byte.
@@ -20,22 +21,35 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The stream with its guard. When it is cut every read and write fails, and so whoever has it ends.
 pub(super) struct Connection<I> {
     io: TokioIo<I>,
+    conversation: Arc<Conversation>,
     _guard: Guard,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    is_cut: bool,
     lingers: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
-    pub(super) fn new(io: I, guard: Guard, cut: CancellationToken) -> Self {
-        let io = TokioIo::new(io);
-        Self { io, _guard: guard, cut: Box::pin(cut.cancelled_owned()), is_cut: false, lingers: None }
+    pub(super) fn new(io: I, guard: Guard, conversation: Arc<Conversation>) -> Self {
+        Self { io: TokioIo::new(io), conversation, _guard: guard, lingers: None }
     }
 
-    /// Fails if it is cut, and else has the task woken when it is.
-    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        self.is_cut = self.is_cut || self.cut.as_mut().poll(context).is_ready();
-        if self.is_cut { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    fn check(&self) -> io::Result<()> {
+        let is_cut = self.conversation.has_heard(Stage::Cut);
+        if is_cut { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    /// What the stream has to say, unless the connection is cut; whoever has to wait is woken also when it is.
+    fn unless_cut<T>(
+        &mut self,
+        who: Who,
+        context: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut TokioIo<I>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.check()?;
+        let polled = poll(Pin::new(&mut self.io), context);
+        if polled.is_pending() {
+            self.conversation.wake_me(who, context);
+            self.check()?;
+        }
+        polled
     }
 
     /// Reads what nobody wants until the client has heard the answer and closes, or its time is up.
@@ -69,8 +83,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Read for Connection<I> {
         context: &mut Context<'_>,
         into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(context)?;
-        Pin::new(&mut self.io).poll_read(context, into)
+        self.unless_cut(Who::Reader, context, |io, context| io.poll_read(context, into))
     }
 }
 
@@ -80,19 +93,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Write for Connection<I> {
         context: &mut Context<'_>,
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
-        Pin::new(&mut self.io).poll_write(context, from)
+        self.unless_cut(Who::Writer, context, |io, context| io.poll_write(context, from))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(context)?;
-        Pin::new(&mut self.io).poll_flush(context)
+        self.unless_cut(Who::Writer, context, Write::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(context)?;
         if self.lingers.is_none() {
-            ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
+            ready!(self.unless_cut(Who::Writer, context, Write::poll_shutdown))?;
         }
         self.poll_linger(context).map(Ok)
     }
@@ -106,7 +116,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Write for Connection<I> {
         context: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
-        Pin::new(&mut self.io).poll_write_vectored(context, from)
+        self.unless_cut(Who::Writer, context, |io, context| io.poll_write_vectored(context, from))
     }
 }
