@@ -18,6 +18,17 @@ use gracefully_core::signal::Signal;
 use crate::presses::Presses;
 
 /// SIGTERM and SIGINT, as a flag.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+///
+/// let stop = gracefully::blocking::Stop::install()?;
+/// // In place of a sleep between two pieces of work.
+/// let requested = stop.wait_timeout(Duration::from_millis(1));
+/// assert_eq!(requested, stop.is_requested());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Stop {
     requested: Arc<(Mutex<bool>, Condvar)>,

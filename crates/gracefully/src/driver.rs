@@ -52,14 +52,10 @@ pub(crate) async fn drive(
     settings: Builder,
     mut asks: mpsc::UnboundedReceiver<Asked>,
     told: watch::Sender<Option<Ended>>,
+    over: Arc<AtomicBool>,
 ) {
     let Some(first) = asks.recv().await else { return };
     let Some(inner) = inner.upgrade() else { return };
-    let over = Arc::new(AtomicBool::new(false));
-    if let Some(signal) = first.signal {
-        let limit = settings.budget_value().saturating_add(STUCK);
-        end_after(limit, Arc::clone(&over), SIGNAL_BASE + signal.number());
-    }
     let ended = Walk::new(inner, &settings, first).run(&mut asks).await;
     over.store(true, Ordering::Release);
     // Whoever waits holds a receiver.
@@ -276,15 +272,17 @@ impl Walk {
     }
 }
 
-/// Ends the process if it is still there after this time, unless `ended` is set by then: whatever else can do so is stuck.
-fn end_after(limit: Duration, ended: Arc<AtomicBool>, code: u8) {
+/// Ends the process if it is still there when its budget is over, as the signal that asked for the stop would have, unless `over` is
+/// set by then: whatever else can do so is stuck. A thread does it, because every thread of the runtime may be what is stuck.
+pub(crate) fn end_after(budget: Duration, signal: Signal, over: Arc<AtomicBool>) {
     let watch = move || {
-        let deadline = Clock::now() + limit;
+        // Whoever has more time than the clock has for ever.
+        let Some(deadline) = Clock::now().checked_add(budget.saturating_add(STUCK)) else { return };
         while let Some(left) = deadline.checked_duration_since(Clock::now()).filter(|left| !left.is_zero()) {
             thread::park_timeout(left);
         }
-        if !ended.load(Ordering::Acquire) {
-            signal_hook::low_level::exit(code.into());
+        if !over.load(Ordering::Acquire) {
+            signal_hook::low_level::exit((SIGNAL_BASE + signal.number()).into());
         }
     };
     // Without it the stop is as safe as the runtime.

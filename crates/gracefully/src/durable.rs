@@ -68,6 +68,16 @@ pub struct DurableFile {
 }
 
 /// What was in a file when it was opened.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("orders");
+/// std::fs::write(&path, b"a remnant")?;
+/// let (_orders, found) = gracefully::durable::DurableFile::open(&path)?;
+/// assert_eq!((found.records, found.cut), (0, 9));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Whole records.

@@ -10,6 +10,18 @@ use gracefully_core::report::{Reason, Report, Verdict};
 use crate::settings::Cause;
 
 /// A stop that is over. The process still runs: [`exit`](Self::exit) ends it.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// let shutdown = gracefully::Shutdown::install()?;
+/// let ended = shutdown.wait().await;
+/// for part in &ended.report().parts {
+///     // each hook, and each task that has not ended well
+/// #   let _ = part;
+/// }
+/// ended.exit()
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "the process is to end: call exit"]
 pub struct Ended {
@@ -46,7 +58,26 @@ impl Ended {
     /// end is a hook.
     pub fn exit(self) -> ! {
         self.say();
-        self.end()
+        end(self.code())
+    }
+
+    /// The same with an exit code of your own, for those whose supervisor tells failures apart.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// use gracefully::{Shutdown, Verdict};
+    ///
+    /// let ended = Shutdown::install()?.wait().await;
+    /// match (ended.report().verdict, ended.code()) {
+    ///     (Verdict::Forced, _) => ended.exit_with(143), // something was cut
+    ///     (_, 0) => ended.exit(),
+    ///     (_, _) => ended.exit_with(74), // a hook has failed
+    /// }
+    /// # }
+    /// ```
+    pub fn exit_with(self, code: u8) -> ! {
+        self.say();
+        end(code)
     }
 
     /// The same, but ends the process by the signal that has asked for the stop, for parents that want to see that. If none has, as
@@ -58,7 +89,7 @@ impl Ended {
             // It fails for signals that do not end a process.
             let _ = signal_hook::low_level::emulate_default_handler(signal.value.number().into());
         }
-        self.end()
+        end(self.code())
     }
 
     fn say(&self) {
@@ -66,14 +97,15 @@ impl Ended {
         let _ = writeln!(io::stderr(), "{self}");
         let _ = io::stdout().flush();
     }
+}
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "main may return, but the runtime then waits for blocking tasks"
-    )]
-    fn end(&self) -> ! {
-        std::process::exit(self.code().into())
-    }
+#[expect(
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "main may return, but the runtime then waits for blocking tasks"
+)]
+fn end(code: u8) -> ! {
+    std::process::exit(code.into())
 }
 
 impl fmt::Display for Ended {

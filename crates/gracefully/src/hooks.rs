@@ -8,7 +8,12 @@ use std::time::Duration;
 use gracefully_core::phase::Phase as Core;
 use tokio::time::Instant;
 
-/// The phases that have hooks.
+/// The phases that have hooks: see [`Shutdown::on`](crate::Shutdown::on).
+///
+/// ```
+/// use gracefully::Phase;
+/// assert!(Phase::Deregister < Phase::Drain && Phase::Drain < Phase::Flush); // in this order
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Leave service discovery; the service still serves.
@@ -30,6 +35,21 @@ impl Phase {
 }
 
 /// What a hook may know.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// # use gracefully::Phase;
+/// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+/// shutdown.on(Phase::Flush, "upload", async |context: gracefully::Context| {
+///     if context.remaining() < std::time::Duration::from_millis(100) {
+///         return Err("there is no time for it");
+///     }
+///     Ok(())
+/// });
+/// # shutdown.trigger("test");
+/// # assert_eq!(shutdown.wait().await.code(), 0);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
     pub(crate) deadline: Option<Instant>,
@@ -43,6 +63,12 @@ impl Context {
 }
 
 /// What a hook may give: nothing, or a result of which the error goes into the report.
+///
+/// ```
+/// use gracefully::HookResult;
+/// assert_eq!(().into_text(), Ok(()));
+/// assert_eq!(Err::<u8, _>("disk full").into_text(), Err("disk full".to_owned()));
+/// ```
 pub trait HookResult {
     /// The error as text.
     fn into_text(self) -> Result<(), String>;
@@ -54,9 +80,9 @@ impl HookResult for () {
     }
 }
 
-impl<E: fmt::Display> HookResult for Result<(), E> {
+impl<T, E: fmt::Display> HookResult for Result<T, E> {
     fn into_text(self) -> Result<(), String> {
-        self.map_err(|error| error.to_string())
+        self.map(drop).map_err(|error| error.to_string())
     }
 }
 

@@ -26,7 +26,15 @@ const GRACE: &str = "GRACEFULLY_GRACE";
 /// How long it may settle.
 const SETTLE: &str = "GRACEFULLY_SETTLE";
 
-/// Why a stop began.
+/// Why a stop began: what [`Ended::cause`](crate::Ended::cause) says.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+/// shutdown.trigger("the disk is full");
+/// assert_eq!(*shutdown.wait().await.cause(), gracefully::Cause::Triggered("the disk is full".into()));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
@@ -51,7 +59,7 @@ pub enum Cause {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
-    budget: Duration,
+    budget: Timeout,
     settle: Duration,
     reserve: Duration,
     quit: bool,
@@ -80,19 +88,24 @@ impl Builder {
             }
             time
         };
-        let budget = time(GRACE).unwrap_or(BUDGET);
+        // As gracefully-init and docker have it, a negative number is for ever.
+        let budget = match variable(GRACE) {
+            Some(text) if text.starts_with('-') => Timeout::Never,
+            _ => Timeout::After(time(GRACE).unwrap_or(BUDGET)),
+        };
         // As long as there is time, says `auto` to gracefully-init; then nothing is left for drain.
         let settle = match variable(SETTLE).as_deref() {
-            Some("auto") => budget / 2,
+            Some("auto") => budget.limit().unwrap_or(BUDGET) / 2,
             _ => time(SETTLE).unwrap_or_default(),
         };
         Self { budget, settle, reserve: RESERVE, quit: false, signals: true, wrong }
     }
 
-    /// The whole stop may take so long. Unless said: `GRACEFULLY_GRACE` (`30`, `30s`, `1m30s`), as `gracefully-init` has it, else 10 s.
+    /// The whole stop may take so long. Unless said: `GRACEFULLY_GRACE` (`30`, `30s`, `1m30s`; `-1` is for ever), as
+    /// `gracefully-init` has it, else 10 s.
     #[must_use]
     pub fn budget(self, budget: Duration) -> Self {
-        Self { budget, ..self }
+        Self { budget: Timeout::After(budget), ..self }
     }
 
     /// Go on as if nothing had happened until no task, connection or request has begun for a second, so long at most: load balancers take time to turn
@@ -134,9 +147,10 @@ impl Builder {
         if let Some(wrong) = wrong {
             return invalid(wrong.clone());
         }
-        if settle.saturating_add(*reserve) >= *budget && !budget.is_zero() {
+        let has_room = |budget: Duration| budget.is_zero() || settle.saturating_add(*reserve) < budget;
+        if !budget.limit().is_none_or(has_room) {
             return invalid(format!(
-                "a budget of {budget:?} has no room for {settle:?} of settle and a reserve of {reserve:?}"
+                "a budget of {budget} has no room for {settle:?} of settle and a reserve of {reserve:?}"
             ));
         }
         Shutdown::new(&self)
@@ -147,8 +161,9 @@ impl Builder {
         self.settle
     }
 
-    pub(crate) fn budget_value(&self) -> Duration {
-        self.budget
+    /// The end of the budget, if it has one.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.budget.limit()
     }
 
     /// The signals that ask for the stop.
@@ -160,7 +175,7 @@ impl Builder {
     /// What there is to do, and when.
     pub(crate) fn plan(&self, signal: Option<Signal>, deregisters: bool, flushes: bool) -> Plan {
         let settings = Settings {
-            timeout: Some(Sourced::new(Timeout::After(self.budget), Source::Container)),
+            timeout: Some(Sourced::new(self.budget, Source::Container)),
             signal: signal.map(|signal| Sourced::new(signal, Source::Request)),
         };
         let settle = Settle { quiet: QUIET.min(self.settle), at_most: self.settle };
@@ -187,11 +202,12 @@ mod tests {
             let it = Builder::from_environment(|name| {
                 variables.iter().find(|(known, _)| *known == name).map(|(_, text)| text.clone())
             });
-            (it.budget.as_millis(), it.settle.as_millis(), it.wrong)
+            (it.limit().map(|limit| limit.as_millis()), it.settle.as_millis(), it.wrong)
         };
-        assert_eq!(read("", ""), (10_000, 0, None));
-        assert_eq!(read("30", "500ms"), (30_000, 500, None));
-        assert_eq!(read("1m", "auto"), (60_000, 30_000, None));
+        assert_eq!(read("", ""), (Some(10_000), 0, None));
+        assert_eq!(read("30", "500ms"), (Some(30_000), 500, None));
+        assert_eq!(read("1m", "auto"), (Some(60_000), 30_000, None));
+        assert_eq!(read("-1", "auto"), (None, 5_000, None));
         for (grace, settle, named) in
             [("soon", "", "GRACEFULLY_GRACE is \"soon\""), ("", "-1", "GRACEFULLY_SETTLE")]
         {
@@ -202,8 +218,11 @@ mod tests {
 
     #[test]
     fn flush_has_its_reserve_and_drain_the_rest() {
-        let builder =
-            Builder { budget: Duration::from_secs(20), settle: Duration::ZERO, ..Builder::default() };
+        let builder = Builder {
+            budget: Timeout::After(Duration::from_secs(20)),
+            settle: Duration::ZERO,
+            ..Builder::default()
+        };
         let ends = builder.reserve(Duration::from_secs(3)).plan(None, true, true).ends;
         let ends = [ends.deregister, ends.traffic, ends.terminate, ends.kill]
             .map(|end| end.map(|end| end.as_secs()));

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "http")]
 use std::time::Duration;
@@ -19,6 +20,18 @@ use crate::tasks::{Guard, Rejected, Tasks, Token, run};
 /// The stop of this service, from its beginning to the report. Clones are the same stop.
 ///
 /// Dropping it does not stop anything.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// use gracefully::{Phase, Shutdown};
+///
+/// let shutdown = Shutdown::builder().without_signals().install()?;
+/// shutdown.on(Phase::Flush, "journal", async |_| std::io::Result::Ok(()));
+/// shutdown.trigger("the lease has ended");
+/// let ended = shutdown.wait().await;
+/// assert_eq!(ended.code(), 0);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     pub(crate) inner: Arc<Inner>,
@@ -77,10 +90,14 @@ impl Shutdown {
     pub(crate) fn new(settings: &Builder) -> io::Result<Self> {
         let (ask, asks) = mpsc::unbounded_channel();
         let (told, ended) = watch::channel(None);
+        let over = Arc::new(AtomicBool::new(false));
         let signals = settings.signals();
         let presses = (!signals.is_empty()).then(|| {
-            let ask = ask.clone();
+            let (ask, over, limit) = (ask.clone(), Arc::clone(&over), settings.limit());
             Presses::listen(&signals, move |press| {
+                if let Some(limit) = limit.filter(|_| press.first) {
+                    driver::end_after(limit, press.signal, Arc::clone(&over));
+                }
                 // Whoever has ended needs no more.
                 let _ = ask.send(Asked {
                     cause: Cause::Signal(press.signal.to_string()),
@@ -100,11 +117,20 @@ impl Shutdown {
             ended,
             _presses: presses.transpose()?,
         });
-        tokio::spawn(driver::drive(Arc::downgrade(&inner), settings.clone(), asks, told));
+        tokio::spawn(driver::drive(Arc::downgrade(&inner), settings.clone(), asks, told, over));
         Ok(Self { inner })
     }
 
     /// Asks for the stop. Asked again, or after a signal, it changes nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+    /// let another = shutdown.clone();
+    /// tokio::spawn(async move { another.trigger("the configuration has changed") });
+    /// shutdown.requested().await;
+    /// # Ok(()) }
+    /// ```
     pub fn trigger(&self, cause: impl Into<String>) {
         let _ = self.inner.ask.send(Asked {
             cause: Cause::Triggered(cause.into()),
@@ -156,6 +182,13 @@ impl Shutdown {
     }
 
     /// Was the stop asked for? From then on a readiness probe should fail.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+    /// assert!(!shutdown.is_requested());
+    /// # Ok(()) }
+    /// ```
     pub fn is_requested(&self) -> bool {
         self.inner.asked.is_cancelled()
     }
@@ -166,6 +199,15 @@ impl Shutdown {
     }
 
     /// What tells a task when to finish: when drain begins, not before.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+    /// let token = shutdown.token();
+    /// shutdown.trigger("test");
+    /// token.requested().await;
+    /// # Ok(()) }
+    /// ```
     pub fn token(&self) -> Token {
         Token(self.inner.draining.clone())
     }
@@ -174,6 +216,20 @@ impl Shutdown {
     /// so it is if it panics.
     ///
     /// Fails once drain has begun.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+    /// shutdown.spawn("mailer", async |token| {
+    ///     while !token.is_requested() {
+    ///         // one mail
+    ///         tokio::task::yield_now().await;
+    ///     }
+    /// })?;
+    /// # shutdown.trigger("test");
+    /// # assert_eq!(shutdown.wait().await.code(), 0);
+    /// # Ok(()) }
+    /// ```
     pub fn spawn<F>(&self, name: &str, task: impl FnOnce(Token) -> F) -> Result<(), Rejected>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -190,6 +246,19 @@ impl Shutdown {
     /// Something else that is waited for, as long as the guard is there.
     ///
     /// Fails once drain has begun.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+    /// let guard = shutdown.guard("upload")?;
+    /// std::thread::spawn(move || {
+    ///     // the upload, on a thread of its own
+    ///     drop(guard);
+    /// });
+    /// # shutdown.trigger("test");
+    /// # assert_eq!(shutdown.wait().await.code(), 0);
+    /// # Ok(()) }
+    /// ```
     pub fn guard(&self, name: &str) -> Result<Guard, Rejected> {
         self.inner.tasks.enter(name)
     }
@@ -197,6 +266,20 @@ impl Shutdown {
     /// Has this done in a phase of the stop. Hooks of one phase run at once.
     ///
     /// One that is registered when its phase is over does not run.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+    /// use gracefully::Phase;
+    ///
+    /// shutdown.on(Phase::Deregister, "registry", async |_| {
+    ///     // leave it; an error goes into the report, and the stop goes on
+    ///     Err::<(), _>("the registry does not answer")
+    /// });
+    /// # shutdown.trigger("test");
+    /// # assert!(shutdown.wait().await.to_string().contains("registry (deregister): the registry does not answer"));
+    /// # Ok(()) }
+    /// ```
     pub fn on<F, R>(&self, phase: Phase, name: &str, hook: impl FnOnce(Context) -> F + Send + 'static)
     where
         F: Future<Output = R> + Send + 'static,
@@ -206,6 +289,15 @@ impl Shutdown {
     }
 
     /// Waits until the stop was asked for and is over.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+    /// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+    /// shutdown.trigger("test");
+    /// let ended = shutdown.wait().await;
+    /// assert_eq!(ended.to_string(), "graceful: stopped after 0.00 s of 10 s");
+    /// # Ok(()) }
+    /// ```
     pub async fn wait(&self) -> Ended {
         let mut told = self.inner.ended.clone();
         let ended = told.wait_for(Option::is_some).await;

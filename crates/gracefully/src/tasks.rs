@@ -222,7 +222,23 @@ impl Tasks {
     }
 }
 
-/// Something that is waited for, until this is dropped. If it is not, the report names it and says how old it is.
+/// Something that is waited for, until this is dropped. If it is not, the report names it and says how old it is. See
+/// [`Shutdown::guard`](crate::Shutdown::guard).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// use std::time::Duration;
+///
+/// let shutdown = gracefully::Shutdown::builder()
+///     .budget(Duration::from_millis(200))
+///     .reserve(Duration::ZERO)
+///     .without_signals()
+///     .install()?;
+/// let forgotten = shutdown.guard("upload of the log")?;
+/// shutdown.trigger("test");
+/// assert!(shutdown.wait().await.to_string().contains("upload of the log (drain): not finished after"));
+/// # drop(forgotten); Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "who drops it is not waited for"]
 pub struct Guard {
@@ -243,7 +259,22 @@ impl Drop for Guard {
     }
 }
 
-/// Tells a task that it should finish.
+/// Tells a task that it should finish: when drain begins, not before.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// # let shutdown = gracefully::Shutdown::builder().without_signals().install()?;
+/// let token = shutdown.token();
+/// let stream = async move {
+///     tokio::select! {
+///         () = token.requested() => None, // the stream ends
+///         () = tokio::time::sleep(std::time::Duration::from_secs(60)) => Some("news"),
+///     }
+/// };
+/// shutdown.trigger("test");
+/// assert_eq!(stream.await, None);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Token(pub(crate) CancellationToken);
 

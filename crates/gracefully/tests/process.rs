@@ -62,6 +62,18 @@ fn a_blocked_signal_is_heard() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn a_program_without_a_runtime() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let mut child = piped(example("04_without_tokio").arg(&path));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "piece 0");
+    send(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(DurableFile::read(&path).unwrap().len(), 1 + lines.count());
+}
+
 /// Nobody reads what it says.
 #[test]
 fn closed_streams_do_not_keep_it_from_flushing() {

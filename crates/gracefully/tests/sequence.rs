@@ -205,3 +205,14 @@ async fn a_budget_without_room_is_refused() {
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("no room"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn dropping_it_stops_nothing() {
+    let shutdown = builder().install().unwrap();
+    let (token, clone) = (shutdown.token(), shutdown.clone());
+    drop(shutdown);
+    sleep(ms(60_000)).await;
+    assert!(!token.is_requested() && !clone.is_requested());
+    clone.trigger("test");
+    assert_eq!(clone.wait().await.code(), 0);
+}

@@ -61,6 +61,15 @@ fn replace_by(new: &Path, mut file: File, path: &Path, content: &[u8]) -> io::Re
 
 /// Writes a directory to the disk: which names there are, and of what. After that a file that was made, renamed or removed in it
 /// stays so.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// # let directory = tempfile::tempdir()?;
+/// # std::fs::write(directory.path().join("old"), "")?;
+/// std::fs::remove_file(directory.path().join("old"))?;
+/// gracefully::durable::sync_dir(directory.path())?; // it does not come back
+/// # Ok(()) }
+/// ```
 pub fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

@@ -15,7 +15,28 @@ const AT_ONCE: Duration = Duration::from_millis(2);
 /// And where new ones come all the time, all that had come before are accepted within this time.
 const BACKLOG: Duration = Duration::from_millis(100);
 
-/// A listening socket: `TcpListener`, `UnixListener`, or one of your own, with TLS for example.
+/// A listening socket: `TcpListener`, `UnixListener`, or one of your own.
+///
+/// Connections are accepted one after the other, so nothing that a client can make slow belongs into [`accept`](Self::accept): a
+/// handshake, of TLS for example, is a part of the first read.
+///
+/// ```
+/// use std::io;
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// /// Names each connection by a number.
+/// struct Numbered(TcpListener, std::sync::atomic::AtomicU64);
+///
+/// impl gracefully::serve::Listener for Numbered {
+///     type Io = TcpStream;
+///
+///     async fn accept(&self) -> io::Result<(TcpStream, String)> {
+///         let (stream, _) = self.0.accept().await?;
+///         let number = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+///         Ok((stream, format!("client {number}")))
+///     }
+/// }
+/// ```
 pub trait Listener: Send + Sync + 'static {
     /// The connections.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;

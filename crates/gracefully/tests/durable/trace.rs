@@ -67,8 +67,8 @@ pub(crate) struct Trace {
 impl Trace {
     pub(crate) fn read(path: &Path) -> Self {
         let mut trace = Self::default();
-        // Thread → the call it is in.
-        let mut unfinished = HashMap::new();
+        // Thread → the call it is in, or the last one from which it has returned.
+        let (mut unfinished, mut last) = (HashMap::new(), HashMap::new());
         for line in std::fs::read_to_string(path).unwrap().lines() {
             let (thread, event) = line.split_once(' ').unwrap();
             let event = event.trim_start();
@@ -91,9 +91,20 @@ impl Trace {
                 trace.calls[number].result = returned(result);
                 if trace.calls[number].result.is_some() {
                     trace.moments.push(Moment::Returned(number));
+                    last.insert(thread.to_owned(), number);
+                } else {
+                    unfinished.insert(thread.to_owned(), number);
                 }
             } else {
                 assert!(unfinished.insert(thread.to_owned(), number).is_none(), "{line}");
+            }
+        }
+        // Of a thread that was killed at its next call strace has been seen to tell the last one again, without a result: it finds
+        // the registers as they were. No record is written twice, each has a checksum that depends on all before it.
+        for (thread, number) in unfinished {
+            let repeats = |&last: &usize| trace.calls[last].what == trace.calls[number].what;
+            if last.get(&thread).is_some_and(repeats) {
+                trace.moments.retain(|&moment| moment != Moment::Begins(number));
             }
         }
         trace

@@ -79,11 +79,11 @@ async fn a_long_answer_is_finished_and_an_idle_connection_is_closed_at_once() {
     app.is_asked(2).await;
     shutdown.trigger("test");
     assert_eq!(timeout(ms(600), idle.read(&mut [0; 16])).await.unwrap().unwrap(), 0, "closed");
+    assert!(TcpStream::connect(at).await.is_err(), "while the other is waited for nobody listens any more");
     assert_eq!(answer.await.unwrap(), Some(false), "and says that it is the last");
     let ended = shutdown.wait().await;
     assert_eq!((ended.code(), ended.report().verdict), (0, Verdict::Graceful), "{ended}");
     assert!((400..2_000).contains(&ended.report().took.as_millis()), "{ended}");
-    assert!(TcpStream::connect(at).await.is_err(), "nobody listens any more");
 }
 
 /// Half a head, and a connection that says nothing: hyper's own shutdown waits for both for ever.
