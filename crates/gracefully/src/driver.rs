@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// also if one is there.
 ///
 /// When the time is over the runtime has asked the kernel at least once what there is: both are one call (`epoll_wait(2)`).
-pub(crate) const LAST_WORD: Duration = Duration::from_millis(5);
+pub(crate) const LAST_WORD: Duration = Duration::from_millis(2);
 
 /// How long after its budget a process may go on in which nothing else can end it.
 const STUCK: Duration = Duration::from_secs(1);

@@ -124,7 +124,8 @@ async fn serve<I, S, B>(
     let counts = Counts::InConnection(Arc::clone(&conversation));
     let goes_after = shutdown.inner.settle / 4 * group / GROUPS;
     let was_in_backlog = shutdown.inner.draining.is_cancelled();
-    let service = TowerToHyperService::new(Answering { service, shutdown, counts });
+    let service = TowerToHyperService::new(Answering { service, counts });
+    drop(shutdown);
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
     // What becomes of one connection, as long as it lasts, is the client's affair.

@@ -27,7 +27,7 @@ pub(crate) struct Tasks {
 struct State {
     next: u64,
     live: BTreeMap<u64, Live>,
-    /// How many tasks, connections and requests have come since somebody asked.
+    /// How many have come since somebody asked.
     new: u32,
     /// Nobody may come any more.
     closed: bool,
@@ -67,6 +67,9 @@ impl Live {
 
 /// Somebody who does several things at a time, and hears how far the stop is.
 pub(crate) trait Doing: fmt::Debug + Send + Sync {
+    /// How much it has begun since this was last asked.
+    fn begun(&self) -> u32;
+
     /// What it is doing, and since when.
     fn unfinished(&self) -> Vec<(String, Instant)>;
 
@@ -155,9 +158,15 @@ impl Tasks {
     /// Has everybody hear how far the stop is, also those who come later.
     pub(crate) fn tell(&self, how_far: Stage) {
         let mut state = self.lock();
-        if state.stage < how_far {
-            state.stage = how_far;
-            state.live.values().filter_map(|live| live.doing.as_ref()).for_each(|doing| doing.hear(how_far));
+        if state.stage >= how_far {
+            return;
+        }
+        state.stage = how_far;
+        let doing: Vec<_> = state.live.values().filter_map(|live| live.doing.clone()).collect();
+        // Whoever hears it may be gone before the next one does.
+        drop(state);
+        for doing in doing {
+            doing.hear(how_far);
         }
     }
 
@@ -166,16 +175,17 @@ impl Tasks {
         self.lock().closed = true;
     }
 
-    /// Somebody who is there already has begun something new.
-    #[cfg(feature = "http")]
-    pub(crate) fn came_again(&self) {
-        self.lock().new += 1;
-    }
-
-    /// How many are there, and how many came since this was last asked.
+    /// How many are there, and how many have come, or have begun something, since this was last asked.
     pub(crate) fn count(&self) -> (u32, u32) {
         let mut state = self.lock();
-        (u32::try_from(state.live.len()).unwrap_or(u32::MAX), std::mem::take(&mut state.new))
+        let begun = state
+            .live
+            .values()
+            .filter_map(|live| live.doing.as_ref())
+            .map(|doing| doing.begun())
+            .sum::<u32>();
+        let new = std::mem::take(&mut state.new).saturating_add(begun);
+        (u32::try_from(state.live.len()).unwrap_or(u32::MAX), new)
     }
 
     /// Aborts all tasks that are left. Each is named in the parts, and so is each guard.

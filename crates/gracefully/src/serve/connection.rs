@@ -1,6 +1,7 @@
 //! A connection that is waited for, whoever has it: hyper, or after an upgrade the handler.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -57,14 +58,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
     /// Who is answered in the middle of an upload goes on sending. If the socket is closed before that is read, the kernel sends
     /// a reset (tcp(7); RFC 9112, 9.6), and the reset throws away the answer that the client has not read.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut discarded = [0; 4096];
+        let mut discarded = [const { MaybeUninit::uninit() }; 4096];
         loop {
             if let Some(lingers) = &mut self.lingers
                 && lingers.as_mut().poll(context).is_ready()
             {
                 return Poll::Ready(());
             }
-            let mut buffer = ReadBuf::new(&mut discarded);
+            let mut buffer = ReadBuf::uninit(&mut discarded);
             match Pin::new(self.io.inner_mut()).poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));

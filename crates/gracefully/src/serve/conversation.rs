@@ -29,6 +29,8 @@ pub(super) struct Conversation {
 #[derive(Debug, Default)]
 struct Live {
     next: u64,
+    /// `next` when somebody asked how many have come.
+    told: u64,
     /// With their numbers. HTTP/1 has one, HTTP/2 some.
     requests: Vec<(u64, Method, Uri, Instant)>,
 }
@@ -102,6 +104,13 @@ impl Conversation {
 }
 
 impl Doing for Conversation {
+    fn begun(&self) -> u32 {
+        let mut live = self.lock();
+        let begun = live.next - live.told;
+        live.told = live.next;
+        u32::try_from(begun).unwrap_or(u32::MAX)
+    }
+
     fn unfinished(&self) -> Vec<(String, Instant)> {
         let live = self.lock();
         live.requests.iter().map(|(_, method, uri, since)| (name(method, uri), *since)).collect()
@@ -109,6 +118,10 @@ impl Doing for Conversation {
 
     fn hear(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release);
+        // While it settles HTTP/1 has nothing to do but to answer differently.
+        if stage < Stage::Closing && !self.is_http2() {
+            return;
+        }
         let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         wakers.iter().flatten().for_each(Waker::wake_by_ref);
     }
@@ -119,6 +132,13 @@ impl Doing for Conversation {
 pub(super) struct Begun {
     conversation: Arc<Conversation>,
     number: u64,
+}
+
+impl Begun {
+    /// Was the stop asked for?
+    pub(super) fn is_requested(&self) -> bool {
+        self.conversation.has_heard(Stage::Settling)
+    }
 }
 
 impl Drop for Begun {

@@ -21,7 +21,7 @@ impl<S> tower_layer::Layer<S> for Layer {
     type Service = Answering<S>;
 
     fn layer(&self, service: S) -> Answering<S> {
-        Answering { service, shutdown: self.shutdown.clone(), counts: Counts::Alone }
+        Answering { service, counts: Counts::Alone(self.shutdown.clone()) }
     }
 }
 

@@ -129,7 +129,12 @@ impl<L: Listener> Accepting<L> {
         if matches!(limit, Limit::Until(end) if Instant::now() >= *end) {
             return None;
         }
-        timeout(AT_ONCE, listener.accept()).await.ok()
+        let accepted = timeout(AT_ONCE, listener.accept()).await.ok();
+        if matches!(accepted, Some(Err(_))) && matches!(limit, Limit::None) {
+            // Whether it ever gets better is not known.
+            *limit = Limit::Until(Instant::now() + BACKLOG);
+        }
+        accepted
     }
 }
 

@@ -14,20 +14,42 @@ use super::conversation::{Begun, Conversation, name};
 use crate::shutdown::Shutdown;
 use crate::tasks::Guard;
 
-/// Where requests are counted.
+/// Where requests are counted, and whether the stop was asked for.
+///
+/// In a connection nothing is touched that others touch, too: not even a counter of references.
 #[derive(Clone, Debug)]
 pub(super) enum Counts {
     /// In their connection, which is waited for.
     InConnection(Arc<Conversation>),
     /// Each by itself.
-    Alone,
+    Alone(Shutdown),
+}
+
+impl Counts {
+    fn begin<B>(&self, request: &Request<B>) -> Counted {
+        match self {
+            Self::InConnection(conversation) => Counted::InConnection(conversation.begin(request)),
+            Self::Alone(shutdown) => {
+                let guard = shutdown.inner.tasks.enter_always(&name(request.method(), request.uri()));
+                Counted::Alone(guard, shutdown.clone())
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "what matters is when it is dropped")]
 enum Counted {
     InConnection(Begun),
-    Alone(Guard),
+    Alone(#[expect(dead_code, reason = "what matters is when it is dropped")] Guard, Shutdown),
+}
+
+impl Counted {
+    fn is_requested(&self) -> bool {
+        match self {
+            Self::InConnection(begun) => begun.is_requested(),
+            Self::Alone(_, shutdown) => shutdown.is_requested(),
+        }
+    }
 }
 
 /// A service whose requests are counted, and whose answers over HTTP/1 say `Connection: close` once the stop was asked for: what
@@ -35,7 +57,6 @@ enum Counted {
 #[derive(Clone, Debug)]
 pub struct Answering<S> {
     pub(super) service: S,
-    pub(super) shutdown: Shutdown,
     pub(super) counts: Counts,
 }
 
@@ -52,23 +73,10 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let counted = match &self.counts {
-            Counts::InConnection(conversation) => {
-                // The connection has been counted; before the stop it is all the same.
-                if self.shutdown.is_requested() {
-                    self.shutdown.inner.tasks.came_again();
-                }
-                Counted::InConnection(conversation.begin(&request))
-            }
-            Counts::Alone => {
-                let name = name(request.method(), request.uri());
-                Counted::Alone(self.shutdown.inner.tasks.enter_always(&name))
-            }
-        };
+        let counted = Some(self.counts.begin(&request));
         // HTTP/2 has no such header (RFC 9113, 8.2.2).
         let closes = request.version() <= Version::HTTP_11;
-        let shutdown = closes.then(|| self.shutdown.clone());
-        Answer { future: self.service.call(request), shutdown, counted: Some(counted) }
+        Answer { future: self.service.call(request), closes, counted }
     }
 }
 
@@ -79,7 +87,7 @@ pin_project! {
         #[pin]
         future: F,
         // Of a version of HTTP with connections that are told to close.
-        shutdown: Option<Shutdown>,
+        closes: bool,
         counted: Option<Counted>,
     }
 }
@@ -95,10 +103,10 @@ where
         let mut response = ready!(this.future.poll(context))?;
         // An upgrade is answered with another value of it.
         let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if !upgraded && this.shutdown.as_ref().is_some_and(Shutdown::is_requested) {
+        let counted = this.counted.take();
+        if *this.closes && !upgraded && counted.as_ref().is_some_and(Counted::is_requested) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let counted = this.counted.take();
         Poll::Ready(Ok(response.map(|body| AnswerBody { body, _counted: counted })))
     }
 }
