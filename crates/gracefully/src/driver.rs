@@ -85,7 +85,7 @@ struct Running {
 impl Walk {
     fn new(inner: Arc<Inner>, settings: &Builder, first: Asked) -> Self {
         let [deregisters, flushes] = [Phase::Deregister, Phase::Flush].map(|phase| inner.has_hooks(phase));
-        let plan = settings.plan(first.signal, deregisters, flushes);
+        let plan = settings.plan(first.signal, inner.settle(), deregisters, flushes);
         Self {
             inner,
             sequence: Sequence::new(plan),

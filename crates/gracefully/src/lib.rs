@@ -30,6 +30,7 @@
 //! a Ctrl-C is often delivered twice, by the terminal and by whoever passes it on.
 //!
 //! * `serve`, with the feature `http`: HTTP for axum and every other tower service, drained without losing a request.
+//! * `registry`, with the feature `registry`: out of service discovery before anything else.
 //! * [`durable`]: what was acknowledged is on the disk.
 //! * [`blocking`]: for programs without tokio.
 
@@ -41,6 +42,8 @@ struct Readme;
 pub mod blocking;
 pub mod durable;
 
+#[cfg(feature = "registry")]
+pub mod registry;
 #[cfg(feature = "http")]
 pub mod serve;
 

@@ -122,7 +122,7 @@ async fn serve<I, S, B>(
     B::Error: Into<BoxError>,
 {
     let counts = Counts::InConnection(Arc::clone(&conversation));
-    let goes_after = shutdown.inner.settle / 4 * group / GROUPS;
+    let goes_after = shutdown.inner.settle() / 4 * group / GROUPS;
     let was_in_backlog = shutdown.inner.draining.is_cancelled();
     let service = TowerToHyperService::new(Answering { service, counts });
     drop(shutdown);

@@ -60,7 +60,8 @@ pub enum Cause {
 #[derive(Clone, Debug)]
 pub struct Builder {
     budget: Timeout,
-    settle: Duration,
+    /// `None`: nobody has said.
+    settle: Option<Duration>,
     reserve: Duration,
     quit: bool,
     signals: bool,
@@ -71,8 +72,8 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         // Whoever presses Ctrl-C has no load balancer.
-        let settles = !io::stdin().is_terminal();
-        Self::from_environment(|name| env::var(name).ok().filter(|_| settles || name != SETTLE))
+        let builder = Self::from_environment(|name| env::var(name).ok());
+        if io::stdin().is_terminal() { builder.settle(Duration::ZERO) } else { builder }
     }
 }
 
@@ -95,8 +96,8 @@ impl Builder {
         };
         // As long as there is time, says `auto` to gracefully-init; then nothing is left for drain.
         let settle = match variable(SETTLE).as_deref() {
-            Some("auto") => budget.limit().unwrap_or(BUDGET) / 2,
-            _ => time(SETTLE).unwrap_or_default(),
+            Some("auto") => Some(budget.limit().unwrap_or(BUDGET) / 2),
+            _ => time(SETTLE),
         };
         Self { budget, settle, reserve: RESERVE, quit: false, signals: true, wrong }
     }
@@ -109,11 +110,11 @@ impl Builder {
     }
 
     /// Go on as if nothing had happened until no task, connection or request has begun for a second, so long at most: load balancers take time to turn
-    /// elsewhere. Unless said: `GRACEFULLY_SETTLE`, a time or `auto` for half of the budget; else not at all, and not at all on a
-    /// terminal.
+    /// elsewhere. Unless said: `GRACEFULLY_SETTLE`, a time or `auto` for half of the budget; else what a registry asks for
+    /// (feature `registry`), else not at all. On a terminal not at all.
     #[must_use]
     pub fn settle(self, settle: Duration) -> Self {
-        Self { settle, ..self }
+        Self { settle: Some(settle), ..self }
     }
 
     /// Flush is sure of so much of the budget, of a fifth at most. Unless said: 1 s.
@@ -147,6 +148,7 @@ impl Builder {
         if let Some(wrong) = wrong {
             return invalid(wrong.clone());
         }
+        let settle = settle.unwrap_or_default();
         let has_room = |budget: Duration| budget.is_zero() || settle.saturating_add(*reserve) < budget;
         if !budget.limit().is_none_or(has_room) {
             return invalid(format!(
@@ -156,8 +158,8 @@ impl Builder {
         Shutdown::new(&self)
     }
 
-    #[cfg(feature = "http")]
-    pub(crate) fn settle_value(&self) -> Duration {
+    /// How long it may settle, if anybody has said so.
+    pub(crate) fn settles(&self) -> Option<Duration> {
         self.settle
     }
 
@@ -173,15 +175,21 @@ impl Builder {
     }
 
     /// What there is to do, and when.
-    pub(crate) fn plan(&self, signal: Option<Signal>, deregisters: bool, flushes: bool) -> Plan {
+    pub(crate) fn plan(
+        &self,
+        signal: Option<Signal>,
+        settle: Duration,
+        deregisters: bool,
+        flushes: bool,
+    ) -> Plan {
         let settings = Settings {
             timeout: Some(Sourced::new(self.budget, Source::Container)),
             signal: signal.map(|signal| Sourced::new(signal, Source::Request)),
         };
-        let settle = Settle { quiet: QUIET.min(self.settle), at_most: self.settle };
+        let settles = Settle { quiet: QUIET.min(settle), at_most: settle };
         let work = Work {
             deregister: deregisters,
-            settle: (!self.settle.is_zero()).then_some(settle),
+            settle: (!settle.is_zero()).then_some(settles),
             drain: Some(NewConnections::Serve),
             flush: if flushes { self.reserve } else { Duration::ZERO },
             reach: Reach::Own,
@@ -202,7 +210,7 @@ mod tests {
             let it = Builder::from_environment(|name| {
                 variables.iter().find(|(known, _)| *known == name).map(|(_, text)| text.clone())
             });
-            (it.limit().map(|limit| limit.as_millis()), it.settle.as_millis(), it.wrong)
+            (it.limit().map(|limit| limit.as_millis()), it.settle.unwrap_or_default().as_millis(), it.wrong)
         };
         assert_eq!(read("", ""), (Some(10_000), 0, None));
         assert_eq!(read("30", "500ms"), (Some(30_000), 500, None));
@@ -218,12 +226,9 @@ mod tests {
 
     #[test]
     fn flush_has_its_reserve_and_drain_the_rest() {
-        let builder = Builder {
-            budget: Timeout::After(Duration::from_secs(20)),
-            settle: Duration::ZERO,
-            ..Builder::default()
-        };
-        let ends = builder.reserve(Duration::from_secs(3)).plan(None, true, true).ends;
+        let builder =
+            Builder { budget: Timeout::After(Duration::from_secs(20)), settle: None, ..Builder::default() };
+        let ends = builder.reserve(Duration::from_secs(3)).plan(None, Duration::ZERO, true, true).ends;
         let ends = [ends.deregister, ends.traffic, ends.terminate, ends.kill]
             .map(|end| end.map(|end| end.as_secs()));
         assert_eq!(ends, [Some(2), Some(17), Some(17), Some(20)]);

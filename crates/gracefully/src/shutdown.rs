@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-#[cfg(feature = "http")]
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -45,16 +44,36 @@ pub(crate) struct Inner {
     pub(crate) asked: CancellationToken,
     /// Tasks are to finish.
     pub(crate) draining: CancellationToken,
-    /// So long the service goes on serving at most.
-    #[cfg(feature = "http")]
-    pub(crate) settle: Duration,
+    settle: Mutex<Settle>,
     ask: mpsc::UnboundedSender<Asked>,
     ended: watch::Receiver<Option<Ended>>,
     /// As long as somebody may still take part.
     _presses: Option<Presses>,
 }
 
+/// How long the service goes on serving at most once the stop was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Settle {
+    at_most: Duration,
+    /// By whoever runs the service; then nobody else has a say.
+    is_said: bool,
+}
+
 impl Inner {
+    /// How long the service goes on serving at most once the stop was asked for.
+    pub(crate) fn settle(&self) -> Duration {
+        self.settle.lock().unwrap_or_else(PoisonError::into_inner).at_most
+    }
+
+    /// Others take so long to hear that it is gone.
+    #[cfg(feature = "registry")]
+    pub(crate) fn settle_for(&self, time: Duration) {
+        let mut settle = self.settle.lock().unwrap_or_else(PoisonError::into_inner);
+        if !settle.is_said {
+            settle.at_most = settle.at_most.max(time);
+        }
+    }
+
     fn hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,8 +130,10 @@ impl Shutdown {
             hooks: Mutex::default(),
             asked: CancellationToken::new(),
             draining: CancellationToken::new(),
-            #[cfg(feature = "http")]
-            settle: settings.settle_value(),
+            settle: Mutex::new(Settle {
+                at_most: settings.settles().unwrap_or_default(),
+                is_said: settings.settles().is_some(),
+            }),
             ask,
             ended,
             _presses: presses.transpose()?,

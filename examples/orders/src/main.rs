@@ -1,19 +1,20 @@
 //! An order service that loses no order and no request, however it is stopped.
 //!
 //! ```console
-//! $ orders serve 127.0.0.1:8080 /var/lib/orders/book --register /run/services
+//! $ orders serve 127.0.0.1:8080 /var/lib/orders/book --register file:///run/services
 //! $ orders list /var/lib/orders/book
 //! ```
 //!
-//! `--register` puts a file with its address into a directory while it serves, as service discovery by files has it.
+//! `--register` tells a registry of it while it serves.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gracefully::durable::{DurableFile, atomic_replace};
+use gracefully::durable::DurableFile;
+use gracefully::registry::Instance;
 use gracefully::{Phase, Shutdown};
 use orders::{Orders, router};
 use tokio::net::TcpListener;
@@ -22,16 +23,14 @@ use tokio::time::timeout;
 /// An order that was acknowledged before it was written is written within this time.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(200);
 
-const USAGE: &str = "usage: orders serve ADDRESS BOOK [--register DIRECTORY] | orders list BOOK";
+const USAGE: &str = "usage: orders serve ADDRESS BOOK [--register URL] | orders list BOOK";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["serve", address, book] => serve(address, book.as_ref(), None),
-        ["serve", address, book, "--register", directory] => {
-            serve(address, book.as_ref(), Some(directory.as_ref()))
-        }
+        ["serve", address, book, "--register", url] => serve(address, book.as_ref(), Some(url)),
         ["list", book] => list(book.as_ref()),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE)),
     };
@@ -45,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn serve(address: &str, book: &Path, registers: Option<&Path>) -> io::Result<()> {
+async fn serve(address: &str, book: &Path, registry: Option<&str>) -> io::Result<()> {
     let shutdown = Shutdown::install()?;
     let orders = Arc::new(Orders::open(book).map_err(|error| named(book, &error))?);
     let listener = TcpListener::bind(address).await.map_err(|error| named(address.as_ref(), &error))?;
@@ -61,29 +60,13 @@ async fn serve(address: &str, book: &Path, registers: Option<&Path>) -> io::Resu
         }
     })?;
     shutdown.on(Phase::Flush, "book", async move |_| orders.flush().await);
-    if let Some(directory) = registers {
-        let entry = register(directory, &address.to_string())?;
-        shutdown.on(Phase::Deregister, "registration", async move |_| deregister(&entry));
+    if let Some(url) = registry {
+        let instance = Instance::new("orders", &address.ip().to_string(), address.port());
+        shutdown.register(url, instance).await?;
     }
     // Whoever has started us waits for this line, or does not read at all.
     let _ = writeln!(io::stdout(), "listening on {address}");
     shutdown.wait().await.exit()
-}
-
-/// From here on others send us requests.
-fn register(directory: &Path, address: &str) -> io::Result<PathBuf> {
-    let entry = directory.join(format!("orders-{}.json", std::process::id()));
-    let content = format!("{{\"service\":\"orders\",\"address\":\"{address}\"}}\n");
-    atomic_replace(&entry, content.as_bytes()).map_err(|error| named(&entry, &error))?;
-    Ok(entry)
-}
-
-/// That it is gone is all that matters.
-fn deregister(entry: &Path) -> io::Result<()> {
-    match std::fs::remove_file(entry) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// Every order of a book that nobody is writing, as a line.

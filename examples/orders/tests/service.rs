@@ -31,18 +31,22 @@ struct Ended {
 }
 
 impl Service {
-    /// With a directory of its own, in which are the book and, in `services`, the registration.
+    /// With a directory of its own, in which is the book.
     fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), env!("CARGO_BIN_EXE_orders"), &["serve"])
     }
 
+    /// The same, and in `services` it is registered.
+    fn start_registered() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), env!("CARGO_BIN_EXE_orders"), &["serve", "--register"])
+    }
+
     fn start_in(directory: TempDir, program: &str, words: &[&str]) -> Self {
-        let services = directory.path().join("services");
-        std::fs::create_dir_all(&services).unwrap();
         let mut command = Command::new(program);
-        command.args(words).arg("127.0.0.1:0").arg(directory.path().join("book"));
-        if words == ["serve"] {
-            command.arg("--register").arg(&services);
+        let (verb, registers) = words.split_at(words.len().min(1));
+        command.args(verb).arg("127.0.0.1:0").arg(directory.path().join("book")).args(registers);
+        if !registers.is_empty() {
+            command.arg(format!("file://{}/services", directory.path().display()));
         }
         command.env_remove("GRACEFULLY_GRACE").env_remove("GRACEFULLY_SETTLE");
         let mut child =
@@ -54,7 +58,7 @@ impl Service {
     }
 
     fn registrations(&self) -> Vec<PathBuf> {
-        files(&self.directory.path().join("services"))
+        files(&self.directory.path().join("services/orders"))
     }
 
     fn signal(&self, signal: Signal) {
@@ -199,19 +203,22 @@ fn slow_and_streamed_answers_end_as_they_should() {
 }
 
 #[test]
-fn it_is_registered_as_long_as_it_serves() {
-    let service = Service::start();
+fn it_is_out_of_the_registry_before_it_stops_serving() {
+    let service = Service::start_registered();
     let [entry] = &service.registrations()[..] else { panic!("one registration") };
     let text = std::fs::read_to_string(entry).unwrap();
-    assert!(text.contains(&service.at.to_string()), "{text}");
+    assert!(text.contains(&format!("\"port\":{}", service.at.port())), "{text}");
     service.signal(Signal::TERM);
+    wait_until(|| service.registrations().is_empty());
+    // Whoever has read the registry before may still come.
+    assert_eq!(Client::new(service.at, false).ask("/").0, Outcome::Answered);
     let ended = service.ended();
-    assert_eq!((ended.code, files(&ended.directory.path().join("services")).len()), (Some(0), 0));
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
 }
 
 #[test]
 fn a_registration_that_somebody_else_has_removed_is_no_failure() {
-    let service = Service::start();
+    let service = Service::start_registered();
     std::fs::remove_file(&service.registrations()[0]).unwrap();
     service.signal(Signal::TERM);
     let ended = service.ended();
@@ -220,14 +227,18 @@ fn a_registration_that_somebody_else_has_removed_is_no_failure() {
 
 #[test]
 fn a_registration_that_cannot_be_removed_is_told_and_stops_nothing() {
-    let service = Service::start();
+    let service = Service::start_registered();
     let entry = &service.registrations()[0];
     std::fs::remove_file(entry).unwrap();
     std::fs::create_dir(entry).unwrap();
     service.signal(Signal::TERM);
     let ended = service.ended();
     assert_eq!(ended.code, Some(1));
-    assert!(ended.said.contains("registration (deregister): Is a directory"), "{}", ended.said);
+    assert!(
+        ended.said.contains("services (deregister): ") && ended.said.contains("Is a directory"),
+        "{}",
+        ended.said
+    );
 }
 
 #[test]
@@ -253,6 +264,7 @@ fn a_wrong_command_line_is_named() {
         (&["serve", "nowhere", &book], "nowhere: "),
         (&["serve", "127.0.0.1:0", "/no/such/directory/book"], "/no/such/directory/book: No such file"),
         (&["list", "/no/such/book"], "/no/such/book: No such file"),
+        (&["serve", "127.0.0.1:0", &book, "--register", "zoo://x"], "\"zoo://x\" names no registry"),
     ] {
         let (code, said) = run(words);
         assert_eq!(code, Some(1), "{words:?}");

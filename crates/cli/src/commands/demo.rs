@@ -1,9 +1,9 @@
 //! `demo`: what a stop and a restart can do wrong, and what they do here.
 //!
-//! Three acts: a program behind a shell that passes no signal on ([`forms`]), a server that is restarted under load
-//! ([`load`]), and a service that has acknowledged what it has not written ([`orders`]). The programs of the first two,
-//! `examples/seed` and `examples/hello`, are compiled into this executable and started through links of their names; those of
-//! the third, `examples/orders`, have to be beside it. Everything happens in a directory of its own, on the embedded engine,
+//! Four acts: a program behind a shell that passes no signal on ([`forms`]), a server that is restarted under load
+//! ([`load`]), a service that has acknowledged what it has not written ([`orders`]), and an instance to which a gateway sends
+//! requests when it is gone ([`discovery`]). The programs of the first two, `examples/seed` and `examples/hello`, are compiled
+//! into this executable and started through links of their names; those of the others, `examples/orders`, have to be beside it. Everything happens in a directory of its own, on the embedded engine,
 //! and is gone afterwards.
 
 use std::future::pending;
@@ -19,11 +19,14 @@ use gracefully_core::report::Report;
 use gracefully_engine::local::Local;
 use gracefully_engine::{Conductor, Container, Engine as _, ListOptions, LogOptions, Removal, RunSpec};
 
+use self::orders::Programs;
 use crate::display::{Console, verdict};
 use crate::interrupt::Interrupts;
 use crate::settings::Settings;
 
+mod discovery;
 mod forms;
+mod gateway;
 mod load;
 mod orders;
 
@@ -50,7 +53,15 @@ async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<()> {
     settings.console.line("");
     load::show(settings, stage).await?;
     settings.console.line("");
-    orders::show(settings, stage).await
+    let Some(programs) = Programs::beside_us() else {
+        settings.console.line(
+            "The other acts need the programs of examples/orders beside this one: cargo build --release",
+        );
+        return Ok(());
+    };
+    orders::show(settings, stage, &programs).await?;
+    settings.console.line("");
+    discovery::show(settings, stage, &programs).await
 }
 
 /// The directory and the engine of one demo.

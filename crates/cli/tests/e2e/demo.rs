@@ -32,4 +32,6 @@ fn every_act_shows_what_it_promises(_: &World) {
         assert_ne!(cell(&format!("naive, {end}"), 2), "0", "the control");
     }
     assert_eq!(cell("graceful, SIGTERM", 3), "0", "requests cut: {outcome:#?}");
+    assert_eq!(cell("gateway, graceful", 1), "0", "requests that failed: {outcome:#?}");
+    assert_ne!(cell("gateway, killed", 1), "0", "the control");
 }

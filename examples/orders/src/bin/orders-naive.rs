@@ -32,11 +32,12 @@ async fn main() -> io::Result<()> {
             }
         }),
     );
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        terminate.recv().await;
+        std::process::exit(0)
+    });
     let listener = TcpListener::bind(address).await?;
     let _ = writeln!(io::stdout(), "listening on {}", listener.local_addr()?);
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        ended = axum::serve(listener, app).into_future() => ended,
-        _ = terminate.recv() => std::process::exit(0),
-    }
+    axum::serve(listener, app).await
 }

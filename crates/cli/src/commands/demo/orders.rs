@@ -16,7 +16,7 @@ use gracefully_load::{Client, Outcome, free_address};
 use super::{Stage, tell, word};
 use crate::settings::Settings;
 
-const SERVICE: &str = "orders";
+pub(super) const SERVICE: &str = "orders";
 const NAIVE: &str = "orders-naive";
 
 /// How many clients order, one order after the other.
@@ -25,14 +25,8 @@ const CLIENTS: usize = 8;
 /// How long they order before the end.
 const BEFORE: Duration = Duration::from_millis(700);
 
-pub(super) async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<()> {
+pub(super) async fn show(settings: &Settings, stage: &Stage, programs: &Programs) -> anyhow::Result<()> {
     let console = &settings.console;
-    let Some(programs) = Programs::beside_us() else {
-        console.line(
-            "The third act needs the programs of examples/orders beside this one: cargo build --release",
-        );
-        return Ok(());
-    };
     console.line(&format!(
         "A service that takes orders, ended while {CLIENTS} clients order: what was acknowledged, and what is on the disk.\n"
     ));
@@ -45,7 +39,7 @@ pub(super) async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<(
     ] {
         let act = Act { name: title.replace(", ", "-"), is_naive, end };
         console.line(title);
-        let seen = act.play(settings, stage, &programs).await?;
+        let seen = act.play(settings, stage, programs).await?;
         let lost = seen.acknowledged.difference(&seen.written).count();
         let row = [seen.acknowledged.len(), seen.written.len(), lost, seen.failed];
         console.line(&format!("  clients {} orders acknowledged, {} requests cut\n", row[0], row[3]));
@@ -62,17 +56,17 @@ pub(super) async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<(
 }
 
 /// The services, which are programs of their own: a web framework is nothing for a tool that stops others.
-struct Programs {
+pub(super) struct Programs {
     directory: PathBuf,
 }
 
 impl Programs {
-    fn beside_us() -> Option<Self> {
+    pub(super) fn beside_us() -> Option<Self> {
         let directory = std::env::current_exe().ok()?.parent()?.to_owned();
         [SERVICE, NAIVE].iter().all(|name| directory.join(name).is_file()).then_some(Self { directory })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 }

@@ -1,0 +1,203 @@
+//! A directory as a registry: a file for each instance. It needs no server, and whoever reads it needs no library.
+//!
+//! `DIRECTORY/SERVICE/ID.json` is there as a whole or not at all (rename(2)). The heartbeat is the time of its last change: an
+//! entry that is older than its `ttl_seconds` belongs to a process that has died. Each heartbeat of anybody removes such
+//! entries of the same service.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::url::Url;
+use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
+
+/// How long an entry lives without a heartbeat.
+const TTL: Duration = Duration::from_secs(10);
+
+/// The shortest time: a busy machine may be late by a second.
+const LEAST: Duration = Duration::from_secs(2);
+
+/// Whoever watches a directory (inotify(7)) hears of a change at once; whoever looks once a second has looked by then.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// A directory with the entries of services.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    ttl: Duration,
+    entry: Option<PathBuf>,
+}
+
+impl Directory {
+    pub(crate) fn open(url: &Url<'_>) -> Result<Self> {
+        if !url.authority.is_empty() || url.path.len() < 2 {
+            return Err(url.error("a directory is named by its whole path, as in file:///run/services"));
+        }
+        Ok(Self { path: url.path.into(), ttl: url.ttl(TTL, LEAST)?, entry: None })
+    }
+
+    fn failed(&self, what: &Path, error: &io::Error) -> Error {
+        let why = format!("{}: {error}", what.display());
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            let hint = "the directory has to be writable";
+            return Error::Refused { registry: self.name(), why, hint };
+        }
+        Error::Failed { registry: self.name(), why }
+    }
+
+    fn name(&self) -> String {
+        format!("file://{}", self.path.display())
+    }
+}
+
+impl Registry for Directory {
+    fn register(&mut self, instance: &Instance, _: Deadline) -> Result<()> {
+        let directory = self.path.join(escaped(&instance.service));
+        fs::create_dir_all(&directory).map_err(|error| self.failed(&directory, &error))?;
+        let entry = directory.join(format!("{}.json", escaped(&instance.id)));
+        let new = directory.join(format!(".{}.new", escaped(&instance.id)));
+        let written = File::create(&new)
+            .and_then(|mut file| writeln!(file, "{}", to_json(instance, self.ttl)))
+            .and_then(|()| fs::rename(&new, &entry));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&new);
+            return Err(self.failed(&entry, &error));
+        }
+        sweep(&entry);
+        self.entry = Some(entry);
+        Ok(())
+    }
+
+    fn keep_alive(&mut self, _: Deadline) -> Result<Alive> {
+        let entry = self.entry.as_ref().ok_or(Error::NotRegistered)?;
+        let touched =
+            File::options().write(true).open(entry).and_then(|file| file.set_modified(SystemTime::now()));
+        match touched {
+            Ok(()) => {
+                sweep(entry);
+                Ok(Alive::Yes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Alive::Lost),
+            Err(error) => Err(self.failed(entry, &error)),
+        }
+    }
+
+    fn deregister(&mut self, _: Deadline) -> Result<Left> {
+        let entry = self.entry.as_ref().ok_or(Error::NotRegistered)?;
+        match fs::remove_file(entry) {
+            Ok(()) => Ok(Left::Now),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Left::Before),
+            Err(error) => Err(self.failed(entry, &error)),
+        }
+    }
+
+    fn is_visible(&mut self, _: Deadline) -> Result<bool> {
+        let entry = self.entry.as_ref().ok_or(Error::NotRegistered)?;
+        Ok(entry.exists() && !is_expired(entry))
+    }
+
+    fn hints(&self) -> Hints {
+        Hints { beat: self.ttl / 3, settle: SETTLE, crash_after: self.ttl }
+    }
+}
+
+/// The instances of a service that are in a directory, for whoever sends requests. What cannot be read is left out: it may just
+/// have been removed.
+pub fn instances(directory: impl AsRef<Path>, service: &str) -> Vec<Instance> {
+    let Ok(entries) = fs::read_dir(directory.as_ref().join(escaped(service))) else { return Vec::new() };
+    let entries = entries.flatten().map(|entry| entry.path());
+    entries.filter(|entry| !is_expired(entry)).filter_map(|entry| from_json(&fs::read(entry).ok()?)).collect()
+}
+
+/// Removes what processes that have died have left beside this entry.
+fn sweep(entry: &Path) {
+    let Some(Ok(entries)) = entry.parent().map(fs::read_dir) else { return };
+    for other in entries.flatten().map(|other| other.path()) {
+        // Somebody else may have been quicker.
+        if other != entry && is_expired(&other) {
+            let _ = fs::remove_file(&other);
+        }
+    }
+}
+
+/// Has its process said nothing for so long that it must have died? Not so of what is no entry.
+fn is_expired(entry: &Path) -> bool {
+    let read = || -> Option<bool> {
+        let ttl = read_json(&fs::read(entry).ok()?)?.get("ttl_seconds")?.as_u64()?;
+        let age = fs::metadata(entry).ok()?.modified().ok()?.elapsed().ok()?;
+        Some(age > Duration::from_secs(ttl))
+    };
+    entry.extension().is_some_and(|extension| extension == "json") && read().unwrap_or(false)
+}
+
+fn to_json(instance: &Instance, ttl: Duration) -> Value {
+    json!({
+        "id": instance.id,
+        "service": instance.service,
+        "address": instance.address,
+        "port": instance.port,
+        "metadata": instance.metadata,
+        "ttl_seconds": ttl.as_secs(),
+    })
+}
+
+fn read_json(text: &[u8]) -> Option<Value> {
+    serde_json::from_slice(text).ok()
+}
+
+fn from_json(text: &[u8]) -> Option<Instance> {
+    let entry = read_json(text)?;
+    let word = |name: &str| Some(entry.get(name)?.as_str()?.to_owned());
+    let pairs = entry.get("metadata").and_then(Value::as_object).into_iter().flatten();
+    let metadata =
+        pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+    let port = entry.get("port")?.as_u64()?.try_into().ok()?;
+    Some(Instance { id: word("id")?, service: word("service")?, address: word("address")?, port, metadata })
+}
+
+/// A name as the name of a file: no slash, no dot at the beginning, and no two names that become the same.
+fn escaped(name: &str) -> String {
+    let mut file = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || byte == b'.' && !file.is_empty() {
+            file.push(byte.into());
+        } else {
+            file.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_harmless_and_different() {
+        for (name, file) in [
+            ("web", "web"),
+            ("../etc", "%2e.%2fetc"),
+            ("a/b:c@d", "a%2fb%3ac%40d"),
+            ("a%2fb", "a%252fb"),
+            ("ä", "%c3%a4"),
+        ] {
+            assert_eq!(escaped(name), file);
+        }
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written() {
+        let mut instance = Instance::new("web", "::1", 80);
+        instance.metadata.insert("zone".into(), "\"a\"".into());
+        let text = to_json(&instance, TTL).to_string();
+        assert_eq!(from_json(text.as_bytes()), Some(instance));
+        for torn in
+            ["", "{", "[]", "{\"id\":1}", "{\"id\":\"a\",\"service\":\"b\",\"address\":\"c\",\"port\":70000}"]
+        {
+            assert_eq!(from_json(torn.as_bytes()), None, "{torn}");
+        }
+    }
+}

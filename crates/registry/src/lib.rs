@@ -1,0 +1,181 @@
+//! Service registries as a stop needs them: register, keep alive, leave, and be sure of being gone.
+//!
+//! An instance that is stopped must be out of every gateway before it goes. So a stop leaves first, in this order, which is the same
+//! for every registry ([`Membership::leave`]):
+//!
+//! 1. the heartbeat is stopped, and waited for: one that is still on its way would bring the instance back;
+//! 2. the instance is taken out, with three tries; that it is gone already is success;
+//! 3. it is looked for as a consumer does, until it is not found any more;
+//! 4. the caller settles: it serves on for as long as consumers take to hear of it ([`Hints::settle`]).
+//!
+//! A registry is named by a URL:
+//!
+//! | URL | what |
+//! |---|---|
+//! | `file:///DIRECTORY?ttl=SECONDS` | a file for each instance in a directory: needs no server ([`file`]) |
+//!
+//! Secrets are no part of it: they come from the environment or from a file, and are never shown.
+//!
+//! Calls block, and end by their deadline whatever the server does.
+
+pub mod file;
+mod membership;
+mod url;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+pub use self::membership::{Leave, Membership};
+
+/// One instance of a service, as others find it.
+///
+/// ```
+/// let instance = gracefully_registry::Instance::new("orders", "10.0.0.7", 8080);
+/// assert!(instance.id.starts_with("orders-"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its own, also after a restart: a registration that the process before has left is not ours.
+    pub id: String,
+    /// What it is an instance of.
+    pub service: String,
+    /// The host by which others reach it.
+    pub address: String,
+    /// The port by which others reach it.
+    pub port: u16,
+    /// Whatever else consumers want to know.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Instance {
+    /// An instance with an id of its own.
+    pub fn new(service: &str, address: &str, port: u16) -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let id = format!("{service}-{address}-{port}-{:x}", now.as_micros());
+        Self { id, service: service.into(), address: address.into(), port, metadata: BTreeMap::new() }
+    }
+}
+
+/// Until when a call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// In so long, from now on.
+    pub fn within(time: Duration) -> Self {
+        let now = Instant::now();
+        // Whoever has more time than the clock has a year.
+        Self(now.checked_add(time).unwrap_or(now + Duration::from_secs(31_536_000)))
+    }
+
+    /// What is left of it.
+    pub fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// This one, or earlier.
+    #[must_use]
+    pub fn at_most(self, time: Duration) -> Self {
+        Self(self.0.min(Self::within(time).0))
+    }
+}
+
+/// What a heartbeat has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alive {
+    /// It is registered.
+    Yes,
+    /// It is not, or not by us: it has to register again.
+    Lost,
+}
+
+/// What there was to be taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It was registered.
+    Now,
+    /// It was not registered any more.
+    Before,
+}
+
+/// What a registry knows about time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hints {
+    /// A heartbeat is due this often.
+    pub beat: Duration,
+    /// Consumers that watch have heard of a change within this time.
+    pub settle: Duration,
+    /// An instance whose process has died is gone after this time.
+    pub crash_after: Duration,
+}
+
+/// Why a registry could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL names no registry.
+    #[error("{url:?} names no registry: {why}")]
+    Url {
+        /// As it was given, without a secret.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The registry does not let us.
+    #[error("{registry} refuses: {why}; {hint}")]
+    Refused {
+        /// Which one.
+        registry: String,
+        /// In its own words.
+        why: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// It cannot be reached, does not answer in time, or answers what cannot be understood.
+    #[error("{registry}: {why}")]
+    Failed {
+        /// Which one.
+        registry: String,
+        /// What happened.
+        why: String,
+    },
+    /// Nothing was registered yet.
+    #[error("nothing is registered")]
+    NotRegistered,
+}
+
+/// The result of a call to a registry.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A registry, as far as one instance needs it. Every call ends by its deadline.
+pub trait Registry: Debug + Send {
+    /// Puts an instance in. Again with the same one changes nothing.
+    fn register(&mut self, instance: &Instance, deadline: Deadline) -> Result<()>;
+
+    /// Says that it lives. Never puts it in again: that is for the caller to decide, who may be about to leave.
+    fn keep_alive(&mut self, deadline: Deadline) -> Result<Alive>;
+
+    /// Takes it out. That it is gone already is success.
+    fn deregister(&mut self, deadline: Deadline) -> Result<Left>;
+
+    /// Does a consumer find it?
+    fn is_visible(&mut self, deadline: Deadline) -> Result<bool>;
+
+    /// What it knows about time.
+    fn hints(&self) -> Hints;
+}
+
+/// The registry that a URL names. Nothing is asked yet.
+///
+/// ```
+/// assert!(gracefully_registry::open("file:///run/services?ttl=10").is_ok());
+/// let error = gracefully_registry::open("zoo://somewhere").unwrap_err();
+/// assert_eq!(error.to_string(), "\"zoo://somewhere\" names no registry: the only known one is file");
+/// ```
+pub fn open(url: &str) -> Result<Box<dyn Registry>> {
+    let parsed = url::Url::parse(url)?;
+    match parsed.scheme {
+        "file" => Ok(Box::new(file::Directory::open(&parsed)?)),
+        _ => Err(parsed.error("the only known one is file")),
+    }
+}

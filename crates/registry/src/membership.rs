@@ -1,0 +1,331 @@
+//! An instance that is registered, kept alive, and taken out in the right order.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle, park_timeout};
+use std::time::{Duration, Instant};
+
+use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
+
+/// A registry that does not answer for so long is not going to.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(5);
+
+/// A heartbeat takes so long at most: whoever leaves waits for one that is on its way.
+const HEARTBEAT_WITHIN: Duration = Duration::from_millis(500);
+
+/// How often taking it out is tried, how long each time, and how long in all.
+const TRIES: u32 = 3;
+const TRY_WITHIN: Duration = Duration::from_millis(700);
+const LEFT_WITHIN: Duration = Duration::from_secs(2);
+
+/// Then it is looked for as long as this, this often.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// An instance that is registered, as long as this lives or until it [leaves](Self::leave).
+///
+/// Whoever drops it leaves it to the registry to find out: the heartbeat ends, and the entry with its time to live.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let url = format!("file://{}", directory.path().display());
+/// use std::time::Duration;
+/// use gracefully_registry::{Deadline, Instance, Membership, file, open};
+///
+/// let instance = Instance::new("orders", "127.0.0.1", 8080);
+/// let member = Membership::join(open(&url)?, instance.clone(), |news| eprintln!("{news}"))?;
+/// assert_eq!(file::instances(directory.path(), "orders"), [instance]);
+/// let leave = member.leave(Deadline::within(Duration::from_secs(3)));
+/// assert!(leave.is_gone);
+/// assert_eq!(file::instances(directory.path(), "orders"), []);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Membership {
+    hints: Hints,
+    /// Dropping it stops the heartbeat.
+    stop: Sender<()>,
+    heart: JoinHandle<Box<dyn Registry>>,
+}
+
+/// How an instance has left.
+#[derive(Debug)]
+pub struct Leave {
+    /// What the registry has said in the end.
+    pub left: Result<Left>,
+    /// No consumer finds it any more. If this is not so, it was looked for as long as there was time.
+    pub is_gone: bool,
+    /// All of it.
+    pub took: Duration,
+}
+
+impl Membership {
+    /// Registers an instance and keeps it alive. What goes wrong later, and is repaired, is told in words.
+    ///
+    /// Fails as [`Registry::register`] does; then nothing is registered, as far as we know.
+    pub fn join(
+        mut registry: Box<dyn Registry>,
+        instance: Instance,
+        tell: impl Fn(&str) + Send + 'static,
+    ) -> Result<Self> {
+        registry.register(&instance, Deadline::within(REGISTERED_WITHIN))?;
+        let hints = registry.hints();
+        let (stop, stopped) = channel();
+        let beat = move || {
+            keep_alive(registry.as_mut(), &instance, &stopped, &tell);
+            registry
+        };
+        let heart = Builder::new().name("heartbeat".into()).spawn(beat).map_err(|error| Error::Failed {
+            registry: "heartbeat".into(),
+            why: format!("there is no thread for it: {error}"),
+        })?;
+        Ok(Self { hints, stop, heart })
+    }
+
+    /// What its registry knows about time.
+    pub fn hints(&self) -> Hints {
+        self.hints
+    }
+
+    /// Takes it out: see [the order](crate). Whatever happens it returns by the deadline, but for half a second that a heartbeat on
+    /// its way may take.
+    pub fn leave(self, deadline: Deadline) -> Leave {
+        let began = Instant::now();
+        drop(self.stop);
+        let Ok(mut registry) = self.heart.join() else {
+            let why = "its heartbeat has panicked".to_owned();
+            let left = Err(Error::Failed { registry: "heartbeat".into(), why });
+            return Leave { left, is_gone: false, took: began.elapsed() };
+        };
+        let left = take_out(registry.as_mut(), deadline.at_most(LEFT_WITHIN));
+        let is_gone = is_gone(registry.as_mut(), deadline.at_most(GONE_WITHIN));
+        Leave { left, is_gone, took: began.elapsed() }
+    }
+}
+
+/// Until it is stopped.
+fn keep_alive(registry: &mut dyn Registry, instance: &Instance, stopped: &Receiver<()>, tell: &dyn Fn(&str)) {
+    let beat = registry.hints().beat;
+    // Said once for each time that something is wrong.
+    let mut wrong = None;
+    while stopped.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
+        let alive = registry.keep_alive(Deadline::within(HEARTBEAT_WITHIN)).and_then(|alive| match alive {
+            Alive::Yes => Ok(()),
+            Alive::Lost => {
+                tell("the registration was lost, and is made again");
+                registry.register(instance, Deadline::within(HEARTBEAT_WITHIN))
+            }
+        });
+        let now = alive.err().map(|error| error.to_string());
+        if let Some(why) = now.as_ref().filter(|_| now != wrong) {
+            tell(why);
+        }
+        wrong = now;
+    }
+}
+
+fn take_out(registry: &mut dyn Registry, deadline: Deadline) -> Result<Left> {
+    let mut left = registry.deregister(deadline.at_most(TRY_WITHIN));
+    for _ in 1..TRIES {
+        if left.is_ok() || deadline.left().is_zero() {
+            break;
+        }
+        park_timeout(deadline.left().min(LOOK));
+        left = registry.deregister(deadline.at_most(TRY_WITHIN));
+    }
+    left
+}
+
+fn is_gone(registry: &mut dyn Registry, deadline: Deadline) -> bool {
+    loop {
+        if registry.is_visible(deadline).is_ok_and(|visible| !visible) {
+            return true;
+        }
+        if deadline.left().is_zero() {
+            return false;
+        }
+        park_timeout(deadline.left().min(LOOK));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::{Arc, Mutex, MutexGuard};
+
+    /// A registry of which the test says how it answers, and sees what was asked.
+    #[derive(Clone, Debug, Default)]
+    struct Script {
+        state: Arc<Mutex<State>>,
+    }
+
+    #[derive(Debug, Default)]
+    struct State {
+        asked: Vec<&'static str>,
+        is_registered: bool,
+        is_down: bool,
+        /// How long each answer takes.
+        slow: Duration,
+        /// Consumers find it this many times more.
+        found: u32,
+    }
+
+    impl Script {
+        fn state(&self) -> MutexGuard<'_, State> {
+            self.state.lock().unwrap()
+        }
+
+        fn answer<T>(
+            &self,
+            what: &'static str,
+            deadline: Deadline,
+            answer: impl FnOnce(&mut State) -> T,
+        ) -> Result<T> {
+            let slow = self.state().slow;
+            let late = slow > deadline.left();
+            park_for(slow.min(deadline.left()));
+            let mut state = self.state();
+            state.asked.push(what);
+            if late || state.is_down {
+                return Err(Error::Failed { registry: "script".into(), why: "no answer".into() });
+            }
+            Ok(answer(&mut state))
+        }
+
+        fn times_asked(&self, what: &str) -> usize {
+            self.state().asked.iter().filter(|asked| **asked == what).count()
+        }
+
+        /// Waits until it was asked so often.
+        fn is_asked(&self, what: &str, times: usize) {
+            let began = Instant::now();
+            while self.times_asked(what) < times {
+                assert!(began.elapsed() < Duration::from_secs(10), "{:?}", self.state().asked);
+                park_timeout(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn park_for(time: Duration) {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            park_timeout(left);
+        }
+    }
+
+    impl Registry for Script {
+        fn register(&mut self, _: &Instance, deadline: Deadline) -> Result<()> {
+            self.answer("register", deadline, |state| state.is_registered = true)
+        }
+
+        fn keep_alive(&mut self, deadline: Deadline) -> Result<Alive> {
+            self.answer("beat", deadline, |state| if state.is_registered { Alive::Yes } else { Alive::Lost })
+        }
+
+        fn deregister(&mut self, deadline: Deadline) -> Result<Left> {
+            self.answer("leave", deadline, |state| {
+                if std::mem::take(&mut state.is_registered) { Left::Now } else { Left::Before }
+            })
+        }
+
+        fn is_visible(&mut self, deadline: Deadline) -> Result<bool> {
+            self.answer("look", deadline, |state| {
+                let found = state.found > 0;
+                state.found = state.found.saturating_sub(1);
+                found || state.is_registered
+            })
+        }
+
+        fn hints(&self) -> Hints {
+            let ms = Duration::from_millis;
+            Hints { beat: ms(10), settle: ms(0), crash_after: ms(30) }
+        }
+    }
+
+    fn join(script: &Script) -> Membership {
+        Membership::join(Box::new(script.clone()), Instance::new("web", "127.0.0.1", 80), |_| {}).unwrap()
+    }
+
+    const SOON: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn after_the_leave_no_heartbeat_comes() {
+        let script = Script::default();
+        let member = join(&script);
+        script.is_asked("beat", 3);
+        let leave = member.leave(Deadline::within(SOON));
+        assert!(matches!(leave.left, Ok(Left::Now)) && leave.is_gone);
+        let asked = script.state().asked.clone();
+        let at = asked.iter().position(|asked| *asked == "leave").unwrap();
+        assert_eq!(asked[at..], ["leave", "look"], "{asked:?}");
+    }
+
+    #[test]
+    fn what_was_lost_is_registered_again_until_it_leaves() {
+        let script = Script::default();
+        let member = join(&script);
+        script.state().is_registered = false;
+        script.is_asked("register", 2);
+        script.state().is_registered = false;
+        let leave = member.leave(Deadline::within(SOON));
+        assert!(leave.left.is_ok() && leave.is_gone);
+        assert!(!script.state().is_registered, "nothing brings it back");
+    }
+
+    #[test]
+    fn it_is_looked_for_until_no_consumer_finds_it() {
+        let script = Script::default();
+        let member = join(&script);
+        script.state().found = 3;
+        assert!(member.leave(Deadline::within(SOON)).is_gone);
+        assert_eq!(script.times_asked("look"), 4);
+    }
+
+    #[test]
+    fn a_registry_that_is_down_is_asked_three_times_and_keeps_nobody() {
+        let script = Script::default();
+        let member = join(&script);
+        script.state().is_down = true;
+        let leave = member.leave(Deadline::within(Duration::from_millis(600)));
+        assert!(leave.left.is_err() && !leave.is_gone);
+        assert_eq!(script.times_asked("leave"), 3);
+        assert!(leave.took < Duration::from_secs(2), "{:?}", leave.took);
+    }
+
+    #[test]
+    fn a_slow_registry_keeps_nobody_beyond_the_deadline() {
+        let script = Script::default();
+        let member = join(&script);
+        script.state().slow = Duration::from_secs(60);
+        let leave = member.leave(Deadline::within(Duration::from_millis(800)));
+        assert!(leave.left.is_err() && !leave.is_gone);
+        assert!(leave.took < Duration::from_secs(3), "{:?}", leave.took);
+    }
+
+    #[test]
+    fn whoever_cannot_register_is_no_member() {
+        let script = Script::default();
+        script.state().is_down = true;
+        let error =
+            Membership::join(Box::new(script), Instance::new("web", "127.0.0.1", 80), |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "script: no answer");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_once() {
+        let script = Script::default();
+        let (says, said) = channel();
+        let member =
+            Membership::join(Box::new(script.clone()), Instance::new("web", "127.0.0.1", 80), move |news| {
+                let _ = says.send(news.to_owned());
+            })
+            .unwrap();
+        script.state().is_down = true;
+        script.is_asked("beat", 5);
+        script.state().is_down = false;
+        script.is_asked("beat", 7);
+        drop(member.leave(Deadline::within(SOON)));
+        assert_eq!(said.iter().collect::<Vec<_>>(), ["script: no answer"]);
+    }
+}

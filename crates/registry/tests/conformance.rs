@@ -1,0 +1,156 @@
+//! What every registry keeps, on the real one.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use gracefully_registry::{Alive, Deadline, Instance, Left, Registry, file, open};
+
+/// A registry that only this test uses.
+struct World {
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn open(&self) -> Box<dyn Registry> {
+        open(&format!("file://{}?ttl=2", self.directory.path().display())).unwrap()
+    }
+
+    fn consumer_finds(&self, service: &str) -> Vec<Instance> {
+        file::instances(self.directory.path(), service)
+    }
+
+    /// As if all registrations had not been kept alive for longer than they live.
+    fn expire(&self, service: &str) {
+        let entries = self.directory.path().join(service).read_dir().unwrap();
+        for entry in entries.map(|entry| entry.unwrap().path()) {
+            let old = SystemTime::now() - Duration::from_secs(60);
+            File::options().write(true).open(entry).unwrap().set_modified(old).unwrap();
+        }
+    }
+}
+
+fn soon() -> Deadline {
+    Deadline::within(Duration::from_secs(2))
+}
+
+fn instance(id: &str) -> Instance {
+    let mut instance = Instance::new("web", "127.0.0.1", 8080);
+    instance.id = id.into();
+    instance
+}
+
+#[test]
+fn registered_it_is_found_once_and_out_it_is_not() {
+    let world = World::new();
+    let mut registry = world.open();
+    registry.register(&instance("a"), soon()).unwrap();
+    registry.register(&instance("a"), soon()).unwrap();
+    assert_eq!(world.consumer_finds("web"), [instance("a")]);
+    assert!(registry.is_visible(soon()).unwrap());
+    assert_eq!(registry.keep_alive(soon()).unwrap(), Alive::Yes);
+    assert_eq!(registry.deregister(soon()).unwrap(), Left::Now);
+    assert!(!registry.is_visible(soon()).unwrap());
+    assert_eq!(world.consumer_finds("web"), []);
+}
+
+#[test]
+fn out_again_is_success() {
+    let world = World::new();
+    let mut registry = world.open();
+    registry.register(&instance("a"), soon()).unwrap();
+    assert_eq!(registry.deregister(soon()).unwrap(), Left::Now);
+    assert_eq!(registry.deregister(soon()).unwrap(), Left::Before);
+}
+
+#[test]
+fn a_late_heartbeat_brings_nobody_back() {
+    let world = World::new();
+    let mut registry = world.open();
+    registry.register(&instance("a"), soon()).unwrap();
+    registry.deregister(soon()).unwrap();
+    assert_eq!(registry.keep_alive(soon()).unwrap(), Alive::Lost);
+    assert_eq!(world.consumer_finds("web"), []);
+}
+
+#[test]
+fn two_instances_do_not_know_of_each_other() {
+    let world = World::new();
+    let (mut one, mut two) = (world.open(), world.open());
+    one.register(&instance("one"), soon()).unwrap();
+    two.register(&instance("two"), soon()).unwrap();
+    assert_eq!(world.consumer_finds("web").len(), 2);
+    one.deregister(soon()).unwrap();
+    assert_eq!(world.consumer_finds("web"), [instance("two")]);
+    assert_eq!(world.consumer_finds("we"), []);
+}
+
+/// The process that has registered it was killed.
+#[test]
+fn without_heartbeats_it_is_gone() {
+    let world = World::new();
+    let (mut dead, mut other) = (world.open(), world.open());
+    dead.register(&instance("dead"), soon()).unwrap();
+    world.expire("web");
+    assert_eq!(world.consumer_finds("web"), []);
+    assert!(!dead.is_visible(soon()).unwrap());
+    // And somebody else's heartbeat clears it away.
+    other.register(&instance("other"), soon()).unwrap();
+    other.keep_alive(soon()).unwrap();
+    assert_eq!(dead.keep_alive(soon()).unwrap(), Alive::Lost);
+    assert_eq!(dead.deregister(soon()).unwrap(), Left::Before);
+}
+
+#[test]
+fn names_may_be_anything() {
+    let world = World::new();
+    for name in ["a/b", "../up", "a:b@c", "ä ö", "%2f", "x'\"`;$(y)", "."] {
+        let mut registry = world.open();
+        let mut instance = instance(name);
+        instance.service = name.into();
+        registry.register(&instance, soon()).unwrap();
+        assert_eq!(world.consumer_finds(name), [instance]);
+        assert_eq!(registry.deregister(soon()).unwrap(), Left::Now);
+    }
+    assert!(world.directory.path().parent().unwrap().join("up.json").metadata().is_err());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let mut registry = open("file:///proc/gracefully").unwrap();
+    let error = registry.register(&instance("a"), soon()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("file:///proc/gracefully") && error.contains("/proc/gracefully/web: "),
+        "{error}"
+    );
+    assert!(registry.keep_alive(soon()).is_err());
+}
+
+/// Consumers may look at any moment: they find an entry that is whole, or none.
+#[test]
+fn nobody_ever_finds_half_an_entry() {
+    let world = World::new();
+    let done = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut registry = world.open();
+            for _ in 0..500 {
+                registry.register(&instance("a"), soon()).unwrap();
+            }
+        });
+        let entry = world.directory.path().join("web").join("a.json");
+        let mut looked = 0;
+        while !writer.is_finished() {
+            if let Ok(text) = std::fs::read_to_string(Path::new(&entry)) {
+                assert!(text.ends_with("}\n"), "{text:?}");
+                looked += 1;
+            }
+        }
+        looked
+    });
+    assert!(done > 0);
+}
