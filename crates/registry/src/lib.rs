@@ -12,7 +12,7 @@
 //!
 //! | URL | what |
 //! |---|---|
-//! | `file:///DIRECTORY?ttl=SECONDS` | a file for each instance in a directory: needs no server ([`file`]) |
+//! | `file:///DIRECTORY?ttl=SECONDS` | a file for each instance in a directory: needs no server ([`mod@file`]) |
 //!
 //! Secrets are no part of it: they come from the environment or from a file, and are never shown.
 //!
