@@ -54,24 +54,24 @@ pub(crate) struct Inner {
 /// How long the service goes on serving at most once the stop was asked for.
 #[derive(Clone, Copy, Debug)]
 struct Settle {
-    at_most: Duration,
-    /// By whoever runs the service; then nobody else has a say.
-    is_said: bool,
+    /// By whoever runs the service.
+    said: Option<Duration>,
+    /// If nobody has said: by the registries.
+    asked_for: Duration,
 }
 
 impl Inner {
     /// How long the service goes on serving at most once the stop was asked for.
     pub(crate) fn settle(&self) -> Duration {
-        self.settle.lock().unwrap_or_else(PoisonError::into_inner).at_most
+        let settle = *self.settle.lock().unwrap_or_else(PoisonError::into_inner);
+        settle.said.unwrap_or(settle.asked_for)
     }
 
     /// Others take so long to hear that it is gone.
     #[cfg(feature = "registry")]
     pub(crate) fn settle_for(&self, time: Duration) {
         let mut settle = self.settle.lock().unwrap_or_else(PoisonError::into_inner);
-        if !settle.is_said {
-            settle.at_most = settle.at_most.max(time);
-        }
+        settle.asked_for = settle.asked_for.max(time);
     }
 
     fn hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
@@ -130,10 +130,7 @@ impl Shutdown {
             hooks: Mutex::default(),
             asked: CancellationToken::new(),
             draining: CancellationToken::new(),
-            settle: Mutex::new(Settle {
-                at_most: settings.settles().unwrap_or_default(),
-                is_said: settings.settles().is_some(),
-            }),
+            settle: Mutex::new(Settle { said: settings.settles(), asked_for: Duration::ZERO }),
             ask,
             ended,
             _presses: presses.transpose()?,
