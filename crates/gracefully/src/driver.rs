@@ -115,12 +115,16 @@ impl Walk {
             let wake = [self.deadline(), look, self.closes_at].into_iter().flatten().min();
             tokio::select! {
                 asked = asks.recv() => {
+                    self.count();
                     let hurries = asked.is_some_and(|asked| asked.hurries);
                     self.tell(Event::StopRequested { budget: None, then: Then::Stay, again: hurries });
                 }
                 Some(ended) = self.hooks.join_next_with_id() => self.on_hook(ended),
                 () = inner.tasks.alone.notified() => {}
-                () = sleep(wake) => self.tell(Event::Timer),
+                () = sleep(wake) => {
+                    self.count();
+                    self.tell(Event::Timer);
+                }
             }
         }
     }
@@ -177,12 +181,16 @@ impl Walk {
         if self.closes_at.take_if(|at| *at <= Instant::now()).is_some() {
             self.inner.tasks.tell(Stage::Closing);
         }
-        if !matches!(phase, Some(Core::Settle | Core::Drain)) {
-            return false;
-        }
-        let (in_flight, new) = self.inner.tasks.count();
-        self.tell(Event::ConnectionsObserved(Traffic { in_flight, new }));
+        self.count();
         self.sequence.phase() != phase
+    }
+
+    /// Tells who is there, in the phases that wait for them.
+    fn count(&mut self) {
+        if matches!(self.sequence.phase(), Some(Core::Settle | Core::Drain)) {
+            let (in_flight, new) = self.inner.tasks.count();
+            self.tell(Event::ConnectionsObserved(Traffic { in_flight, new }));
+        }
     }
 
     /// Takes nothing new from now on, and tells tasks to finish.

@@ -82,7 +82,7 @@ pub struct DurableFile {
 pub struct Found {
     /// Whole records.
     pub records: u64,
-    /// Bytes behind the last whole record that were cut off: what a crash has left. None of them was ever acknowledged, unless
+    /// Bytes behind the last whole record that were cut off, and are kept in a file with `.cut` behind its name: what a crash has left. None of them was ever acknowledged, unless
     /// somebody else has written to the file or the disk has lost what it had confirmed.
     pub cut: u64,
 }
@@ -122,7 +122,8 @@ impl Shared {
 }
 
 impl DurableFile {
-    /// Opens a file, or makes one, and cuts off what a crash has left behind its last record.
+    /// Opens a file, or makes one, and cuts off what a crash has left behind its last record. What was cut off is appended to a file
+    /// beside it, `PATH.cut`: a file of something else, and one of which the disk has changed a bit, look the same.
     ///
     /// Fails with `WouldBlock` if somebody else has it open, and with whatever the system says.
     pub fn open(path: impl AsRef<Path>) -> io::Result<(Self, Found)> {
@@ -140,6 +141,8 @@ impl DurableFile {
         let Scan { records, end, last, .. } = scan;
         let length = file.metadata()?.len();
         if end < length {
+            file.seek(SeekFrom::Start(end))?;
+            keep(path, &mut file)?;
             file.set_len(end)?;
         }
         file.seek(SeekFrom::Start(end))?;
@@ -287,6 +290,16 @@ impl Drop for DurableFile {
             let _ = writeln!(io::stderr(), "{lost} records were not written: {}", failure.text);
         }
     }
+}
+
+/// Appends the rest of a file to the one beside it in which is what was cut off. It may be data of somebody who has named the wrong
+/// file, or of a disk that has changed a bit of what was there.
+fn keep(path: &Path, rest: &mut File) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".cut");
+    let mut kept = OpenOptions::new().append(true).create(true).open(&beside)?;
+    io::copy(rest, &mut kept)?;
+    kept.sync_all()
 }
 
 /// Has the kernel forget what it has of a file in memory, so that the disk is read.

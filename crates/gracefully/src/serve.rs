@@ -61,7 +61,8 @@ impl Shutdown {
     /// Serves HTTP on this listener until the stop: see [`serve`](crate::serve). `service` is any tower service, an axum router
     /// for one.
     ///
-    /// Returns at once. Fails once drain has begun.
+    /// Returns at once. Fails once drain has begun. The name of a Unix socket stays in its directory; removing it before the next
+    /// `bind` is the caller's.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {

@@ -72,7 +72,8 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         // Whoever presses Ctrl-C has no load balancer.
-        let builder = Self::from_environment(|name| env::var(name).ok());
+        let builder =
+            Self::from_environment(|name| env::var_os(name).map(|text| text.to_string_lossy().into_owned()));
         if io::stdin().is_terminal() { builder.settle(Duration::ZERO) } else { builder }
     }
 }
@@ -92,7 +93,7 @@ impl Builder {
         // As gracefully-init and docker have it, a negative number is for ever.
         let budget = match variable(GRACE) {
             Some(text) if text.starts_with('-') => Timeout::Never,
-            _ => Timeout::After(time(GRACE).unwrap_or(BUDGET)),
+            _ => timeout(time(GRACE).unwrap_or(BUDGET)),
         };
         // As long as there is time, says `auto` to gracefully-init; then nothing is left for drain.
         let settle = match variable(SETTLE).as_deref() {
@@ -106,7 +107,7 @@ impl Builder {
     /// `gracefully-init` has it, else 10 s.
     #[must_use]
     pub fn budget(self, budget: Duration) -> Self {
-        Self { budget: Timeout::After(budget), ..self }
+        Self { budget: timeout(budget), ..self }
     }
 
     /// Go on as if nothing had happened until no task, connection or request has begun for a second, so long at most: load balancers take time to turn
@@ -199,6 +200,12 @@ impl Builder {
     }
 }
 
+/// A budget. What is longer than clocks can count is for ever.
+fn timeout(budget: Duration) -> Timeout {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    if budget > LONGEST { Timeout::Never } else { Timeout::After(budget) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +223,7 @@ mod tests {
         assert_eq!(read("30", "500ms"), (Some(30_000), 500, None));
         assert_eq!(read("1m", "auto"), (Some(60_000), 30_000, None));
         assert_eq!(read("-1", "auto"), (None, 5_000, None));
+        assert_eq!(read("18446744073709551614", ""), (None, 0, None));
         for (grace, settle, named) in
             [("soon", "", "GRACEFULLY_GRACE is \"soon\""), ("", "-1", "GRACEFULLY_SETTLE")]
         {

@@ -283,7 +283,7 @@ impl Shutdown {
 
     /// Has this done in a phase of the stop. Hooks of one phase run at once.
     ///
-    /// One that is registered when its phase is over does not run.
+    /// One that is registered when its phase has begun does not run.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {

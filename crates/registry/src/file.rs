@@ -109,7 +109,7 @@ impl Registry for Directory {
 pub fn instances(directory: impl AsRef<Path>, service: &str) -> Vec<Instance> {
     let Ok(entries) = fs::read_dir(directory.as_ref().join(escaped(service))) else { return Vec::new() };
     let entries = entries.flatten().map(|entry| entry.path());
-    entries.filter(|entry| !is_expired(entry)).filter_map(|entry| from_json(&fs::read(entry).ok()?)).collect()
+    entries.filter(|entry| !is_expired(entry)).filter_map(|entry| from_json(&read(&entry)?)).collect()
 }
 
 /// Removes what processes that have died have left beside this entry.
@@ -123,14 +123,20 @@ fn sweep(entry: &Path) {
     }
 }
 
+/// What is in an entry. Other things than files may have somebody wait for ever (fifo(7)).
+fn read(entry: &Path) -> Option<Vec<u8>> {
+    fs::symlink_metadata(entry).ok().filter(fs::Metadata::is_file)?;
+    fs::read(entry).ok()
+}
+
 /// Has its process said nothing for so long that it must have died? Not so of what is no entry.
 fn is_expired(entry: &Path) -> bool {
-    let read = || -> Option<bool> {
-        let ttl = read_json(&fs::read(entry).ok()?)?.get("ttl_seconds")?.as_u64()?;
+    let is_old = || -> Option<bool> {
+        let ttl = read_json(&read(entry)?)?.get("ttl_seconds")?.as_u64()?;
         let age = fs::metadata(entry).ok()?.modified().ok()?.elapsed().ok()?;
         Some(age > Duration::from_secs(ttl))
     };
-    entry.extension().is_some_and(|extension| extension == "json") && read().unwrap_or(false)
+    entry.extension().is_some_and(|extension| extension == "json") && is_old().unwrap_or(false)
 }
 
 fn to_json(instance: &Instance, ttl: Duration) -> Value {

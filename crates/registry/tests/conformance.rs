@@ -154,3 +154,19 @@ fn nobody_ever_finds_half_an_entry() {
     });
     assert!(done > 0);
 }
+
+#[test]
+fn what_is_no_entry_is_left_out_and_keeps_nobody() {
+    let world = World::new();
+    let mut registry = world.open();
+    registry.register(&instance("a"), soon()).unwrap();
+    let directory = world.directory.path().join("web");
+    std::fs::write(directory.join("torn.json"), "{\"id\":").unwrap();
+    std::fs::create_dir(directory.join("directory.json")).unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(directory.join("fifo.json")).status().unwrap();
+    assert!(fifo.success());
+    assert_eq!(world.consumer_finds("web"), [instance("a")]);
+    assert_eq!(registry.keep_alive(soon()).unwrap(), Alive::Yes);
+    assert_eq!(registry.deregister(soon()).unwrap(), Left::Now);
+    assert_eq!(world.consumer_finds("web"), []);
+}

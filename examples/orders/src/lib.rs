@@ -9,7 +9,7 @@
 //! | `GET /orders` | how many orders there are |
 //! | `GET /orders/new` | every new order as a line, until the service stops |
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use futures_util::stream;
 use gracefully::Token;
-use gracefully::durable::DurableFile;
+use gracefully::durable::{DurableFile, Found};
 use tokio::sync::watch;
 
 /// The longest order, in bytes.
@@ -37,9 +37,18 @@ pub struct Orders {
 impl Orders {
     /// The orders in this file, which is made if it is not there.
     ///
-    /// Fails as [`DurableFile::open`] does.
+    /// Fails as [`DurableFile::open`] does. If something was cut off at the end, that is said on standard error.
     pub fn open(book: impl AsRef<std::path::Path>) -> io::Result<Self> {
-        let (book, found) = DurableFile::open(book)?;
+        let path = book.as_ref().display();
+        let (book, found) = DurableFile::open(&book)?;
+        if found.cut > 0 {
+            let Found { records, cut } = found;
+            // Nobody may read it.
+            let _ = writeln!(
+                io::stderr(),
+                "{path}: {cut} bytes behind {records} orders are none, and were moved to {path}.cut"
+            );
+        }
         Ok(Self { book, news: watch::Sender::new((found.records, Bytes::new())) })
     }
 

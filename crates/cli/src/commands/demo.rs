@@ -49,11 +49,12 @@ pub(super) async fn demo(settings: &Settings) -> anyhow::Result<u8> {
 }
 
 async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<()> {
+    let programs = Programs::beside_us(&settings.console);
     forms::show(settings, stage).await?;
     settings.console.line("");
     load::show(settings, stage).await?;
     settings.console.line("");
-    let Some(programs) = Programs::beside_us() else {
+    let Some(programs) = programs else {
         settings.console.line(
             "The other acts need the programs of examples/orders beside this one: cargo build --release",
         );

@@ -239,3 +239,17 @@ fn what_a_killed_process_has_left_is_not_in_the_way() {
     assert_eq!(fs::read(&path).unwrap(), b"new");
     assert!((0..100).all(|number| fs::read(left(number)).unwrap() == b"left"), "somebody may be writing it");
 }
+
+/// Somebody has named the wrong file.
+#[test]
+fn what_is_cut_off_is_kept() {
+    let (directory, path) = file_with(&[b"one"]);
+    let whole = fs::read(&path).unwrap();
+    for _ in 0..2 {
+        fs::write(&path, [&whole[..], b"precious notes\n"].concat()).unwrap();
+        let (_file, found) = DurableFile::open(&path).unwrap();
+        assert_eq!(found, Found { records: 1, cut: 15 });
+    }
+    let kept = fs::read_to_string(directory.path().join("records.cut")).unwrap();
+    assert_eq!(kept, "precious notes\nprecious notes\n");
+}

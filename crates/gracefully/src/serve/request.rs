@@ -74,9 +74,8 @@ where
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let counted = Some(self.counts.begin(&request));
-        // HTTP/2 has no such header (RFC 9113, 8.2.2).
-        let closes = request.version() <= Version::HTTP_11;
-        Answer { future: self.service.call(request), closes, counted }
+        let version = request.version();
+        Answer { future: self.service.call(request), version, counted }
     }
 }
 
@@ -86,8 +85,7 @@ pin_project! {
     pub struct Answer<F> {
         #[pin]
         future: F,
-        // Of a version of HTTP with connections that are told to close.
-        closes: bool,
+        version: Version,
         counted: Option<Counted>,
     }
 }
@@ -104,8 +102,14 @@ where
         // An upgrade is answered with another value of it.
         let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let counted = this.counted.take();
-        if *this.closes && !upgraded && counted.as_ref().is_some_and(Counted::is_requested) {
+        // HTTP/2 has no such header (RFC 9113, 8.2.2).
+        let closes = *this.version <= Version::HTTP_11 && !upgraded;
+        if closes && counted.as_ref().is_some_and(Counted::is_requested) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            if *this.version == Version::HTTP_10 {
+                // Or hyper adds `keep-alive` for a client that has asked for it.
+                *response.version_mut() = Version::HTTP_10;
+            }
         }
         Poll::Ready(Ok(response.map(|body| AnswerBody { body, _counted: counted })))
     }

@@ -96,6 +96,8 @@ async fn who_does_not_finish_is_cut_and_named() {
     slow.write_all(&request(60_000)).await.unwrap();
     let peer = slow.local_addr().unwrap();
     app.is_asked(1).await;
+    let mut idle = TcpStream::connect(at).await.unwrap();
+    assert_eq!(ask(&mut idle, 0).await, Some(true));
     shutdown.trigger("test");
     let ended = shutdown.wait().await;
     assert!((900..3_000).contains(&ended.report().took.as_millis()), "{ended}");
@@ -196,6 +198,19 @@ async fn a_request_behind_the_last_answer_is_not_begun() {
     assert_eq!(answers.matches("200 OK").count(), 1, "{answers}");
     assert_eq!(app.times_asked(), 0, "the second was not begun");
     assert_eq!(shutdown.wait().await.code(), 0);
+}
+
+/// A connection of HTTP/1.0 is kept only if the client asks for it; a proxy may.
+#[tokio::test]
+async fn an_old_client_is_told_to_close_too() {
+    let (shutdown, at, _) = serving(builder().settle(ms(2_000))).await;
+    shutdown.trigger("test");
+    shutdown.requested().await;
+    let mut client = TcpStream::connect(at).await.unwrap();
+    client.write_all(b"GET /0 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("connection: close") && !answer.contains("keep-alive"), "{answer}");
 }
 
 /// A request that is in the kernel's buffer when drain begins is answered, however busy this process was.

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -14,6 +14,7 @@ use gracefully_engine::{Container, Engine as _};
 use gracefully_load::{Client, Outcome, free_address};
 
 use super::{Stage, tell, word};
+use crate::display::Console;
 use crate::settings::Settings;
 
 pub(super) const SERVICE: &str = "orders";
@@ -61,9 +62,27 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    pub(super) fn beside_us() -> Option<Self> {
+    /// Where cargo puts them, or whoever has installed them. `cargo run` builds only the program that it runs; so where it runs us it
+    /// is asked to build them, too.
+    pub(super) fn beside_us(console: &Console) -> Option<Self> {
         let directory = std::env::current_exe().ok()?.parent()?.to_owned();
-        [SERVICE, NAIVE].iter().all(|name| directory.join(name).is_file()).then_some(Self { directory })
+        let programs = Self { directory };
+        if !programs.are_there()
+            && let (Some(cargo), Some(root)) =
+                (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR"))
+        {
+            console.line("Building the services of the demo.\n");
+            let profile = if programs.directory.ends_with("release") { "release" } else { "dev" };
+            let mut build = Command::new(cargo);
+            build.args(["build", "--quiet", "--package", "orders", "--profile", profile, "--target-dir"]);
+            // If it fails it has said why.
+            let _ = build.arg(programs.directory.parent()?).current_dir(root).stdin(Stdio::null()).status();
+        }
+        programs.are_there().then_some(programs)
+    }
+
+    fn are_there(&self) -> bool {
+        [SERVICE, NAIVE].iter().all(|name| self.path(name).is_file())
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
