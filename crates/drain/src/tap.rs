@@ -15,13 +15,13 @@ mod sys;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use gracefully_linux::filter::{Instruction, attach};
 use rustix::io::{Errno, Result};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, eth, socket_with};
 
-use self::sys::Instruction;
 use crate::queue::Ends;
 use crate::talk::{Heard, Segment, Talk};
 
@@ -66,7 +66,7 @@ impl Tap {
         if ports.len() > PORTS {
             return Err(Errno::TOOBIG);
         }
-        sys::filter(self.socket.as_fd(), &filter(ports))
+        attach(self.socket.as_raw_fd(), &filter(ports))
     }
 
     /// Reads everything that was said since the last time.
@@ -148,7 +148,7 @@ impl<'a> Packet<'a> {
 fn filter(ports: &[u16]) -> Vec<Instruction> {
     /// How many instructions the part for one direction has.
     const DIRECTION: u32 = 12;
-    let i = |code: u16, to: u8, other: u8, value: u32| Instruction { code, jt: to, jf: other, k: value };
+    let i = |code: u16, to: u8, other: u8, value: u32| Instruction::new(code, to, other, value);
     // Everything but the comparisons of ports is of fixed length, so jumps can be written down.
     let count = u8::try_from(ports.len()).unwrap_or(u8::MAX);
     // The part for one direction: where the port is that counts, in the header of TCP.

@@ -82,8 +82,9 @@ pub struct DurableFile {
 pub struct Found {
     /// Whole records.
     pub records: u64,
-    /// Bytes behind the last whole record that were cut off, and are kept in a file with `.cut` behind its name: what a crash has left. None of them was ever acknowledged, unless
-    /// somebody else has written to the file or the disk has lost what it had confirmed.
+    /// Bytes behind the last whole record that were cut off, and are kept in a file with `.cut` behind its name: what a crash has
+    /// left. None of them was ever acknowledged, unless somebody else has written to the file or the disk has lost what it had
+    /// confirmed.
     pub cut: u64,
 }
 

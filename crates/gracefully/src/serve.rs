@@ -123,10 +123,8 @@ async fn serve<I, S, B>(
     B::Error: Into<BoxError>,
 {
     let counts = Counts::InConnection(Arc::clone(&conversation));
-    let goes_after = shutdown.inner.settle() / 4 * group / GROUPS;
     let was_in_backlog = shutdown.inner.draining.is_cancelled();
     let service = TowerToHyperService::new(Answering { service, counts });
-    drop(shutdown);
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
     // What becomes of one connection, as long as it lasts, is the client's affair.
@@ -142,6 +140,7 @@ async fn serve<I, S, B>(
         let closing = conversation.until(Stage::Closing, serving.as_mut());
         // Only HTTP/2 has a word for it.
         let ended = if conversation.is_http2() {
+            let goes_after = shutdown.inner.settle() / 4 * group / GROUPS;
             timeout(goes_after, closing).await.unwrap_or_default()
         } else {
             closing.await

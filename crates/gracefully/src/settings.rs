@@ -110,8 +110,8 @@ impl Builder {
         Self { budget: timeout(budget), ..self }
     }
 
-    /// Go on as if nothing had happened until no task, connection or request has begun for a second, so long at most: load balancers take time to turn
-    /// elsewhere. Unless said: `GRACEFULLY_SETTLE`, a time or `auto` for half of the budget; else what a registry asks for
+    /// Go on as if nothing had happened until no task, connection or request has begun for a second, so long at most: load balancers
+    /// take time to turn elsewhere. Unless said: `GRACEFULLY_SETTLE`, a time or `auto` for half of the budget; else what a registry asks for
     /// (feature `registry`), else not at all. On a terminal not at all.
     #[must_use]
     pub fn settle(self, settle: Duration) -> Self {

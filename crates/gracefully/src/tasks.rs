@@ -31,8 +31,6 @@ struct State {
     new: u32,
     /// Nobody may come any more.
     closed: bool,
-    /// Whoever was there was aborted.
-    aborted: bool,
     stage: Stage,
     /// Those that have not ended well.
     parts: Vec<Part>,
@@ -192,7 +190,6 @@ impl Tasks {
     pub(crate) fn abort(&self) {
         self.tell(Stage::Cut);
         let mut state = self.lock();
-        state.aborted = true;
         for live in std::mem::take(&mut state.live).into_values() {
             if let Some(abort) = &live.abort {
                 abort.abort();
@@ -206,7 +203,7 @@ impl Tasks {
         let mut state = self.lock();
         if let Some(live) = state.live.get_mut(&number) {
             live.abort = Some(abort);
-        } else if state.aborted {
+        } else if state.stage == Stage::Cut {
             abort.abort();
         }
     }

@@ -6,6 +6,7 @@
 //! * [`family`]: a process with everything that descends from it.
 //! * [`connections`]: how many TCP connections each of them has.
 //! * [`holders`]: which processes have a pipe open.
+//! * [`filter`]: what a socket of our own gets.
 //! * [`listener`]: a listening socket of our own that takes no new connections for a while.
 //! * [`signals`], [`spawn`], [`standard`]: signals that are read, children, inherited descriptors, for processes of one
 //!   thread and without a C library.
@@ -29,8 +30,9 @@ pub mod connection;
 pub mod connections;
 pub mod errno;
 pub mod family;
-pub mod holders;
 #[expect(unsafe_code, reason = "a filter is read by the kernel from an address")]
+pub mod filter;
+pub mod holders;
 pub mod listener;
 pub mod netlink;
 pub mod netns;

@@ -12,49 +12,19 @@
 //! The filter belongs to the socket, not to the descriptor. So it has to go before we do: somebody else may have the socket, a
 //! child, or systemd that has passed it to us, and would be deaf.
 
-use core::mem::size_of;
-use core::slice::from_ref;
-
 use rustix::fd::RawFd;
 
 use crate::Errno;
-use crate::syscall::{SETSOCKOPT, syscall};
-
-// include/uapi/asm-generic/socket.h
-const SOL_SOCKET: usize = 1;
-const SO_ATTACH_FILTER: usize = 26;
-const SO_DETACH_FILTER: usize = 27;
-
-/// `struct sock_filter`: an instruction of classic BPF (`Documentation/networking/filter.rst`).
-#[repr(C)]
-struct Instruction {
-    code: u16,
-    if_true: u8,
-    if_false: u8,
-    value: u32,
-}
-
-/// `struct sock_fprog`
-#[repr(C)]
-struct Program {
-    length: u16,
-    instructions: *const Instruction,
-}
-
-const LENGTH: u16 = 5;
+use crate::filter::{Instruction, attach, detach};
 
 /// Drops segments with SYN and without ACK.
-const NO_NEW: [Instruction; LENGTH as usize] = [
-    instruction(0x30, 0, 0, 13),       // load the byte with the flags (RFC 9293, 3.1)
-    instruction(0x54, 0, 0, 0x12),     // and: ACK, SYN
-    instruction(0x15, 0, 1, 0x02),     // only SYN?
-    instruction(0x06, 0, 0, 0),        // keep nothing of it
-    instruction(0x06, 0, 0, u32::MAX), // keep all of it
+const NO_NEW: [Instruction; 5] = [
+    Instruction::new(0x30, 0, 0, 13), // load the byte with the flags (RFC 9293, 3.1)
+    Instruction::new(0x54, 0, 0, 0x12), // and: ACK, SYN
+    Instruction::new(0x15, 0, 1, 0x02), // only SYN?
+    Instruction::new(0x06, 0, 0, 0),  // keep nothing of it
+    Instruction::new(0x06, 0, 0, u32::MAX), // keep all of it
 ];
-
-const fn instruction(code: u16, if_true: u8, if_false: u8, value: u32) -> Instruction {
-    Instruction { code, if_true, if_false, value }
-}
 
 /// From here on the kernel takes no new connection for the listening TCP socket with this number. Those that it has taken can be
 /// accepted.
@@ -62,20 +32,12 @@ const fn instruction(code: u16, if_true: u8, if_false: u8, value: u32) -> Instru
 /// Whatever filter the socket had is replaced. A number, because the descriptors of the standard library are none for a crate without
 /// it; on anything else than a socket it fails.
 pub fn pause(listener: RawFd) -> Result<(), Errno> {
-    let program = Program { length: LENGTH, instructions: NO_NEW.as_ptr() };
-    set(listener, SO_ATTACH_FILTER, from_ref(&program))
+    attach(listener, &NO_NEW)
 }
 
 /// Undoes [`pause`].
 pub fn resume(listener: RawFd) -> Result<(), Errno> {
-    set(listener, SO_DETACH_FILTER, &[0_u32])
-}
-
-fn set<T>(socket: RawFd, option: usize, value: &[T]) -> Result<(), Errno> {
-    let fd = usize::try_from(socket).map_err(|_| Errno::BADF)?;
-    let arguments = [fd, SOL_SOCKET, option, value.as_ptr().addr(), size_of::<T>()];
-    // SAFETY: the kernel reads as many bytes as we say, and the instructions that a program points to, which live for ever.
-    unsafe { syscall(SETSOCKOPT, arguments) }.map(drop)
+    detach(listener)
 }
 
 #[cfg(test)]

@@ -108,8 +108,8 @@ impl Registry for Directory {
 /// have been removed.
 pub fn instances(directory: impl AsRef<Path>, service: &str) -> Vec<Instance> {
     let Ok(entries) = fs::read_dir(directory.as_ref().join(escaped(service))) else { return Vec::new() };
-    let entries = entries.flatten().map(|entry| entry.path());
-    entries.filter(|entry| !is_expired(entry)).filter_map(|entry| from_json(&read(&entry)?)).collect()
+    let entries = entries.flatten().filter_map(|entry| Entry::read(&entry.path()));
+    entries.filter(|entry| !entry.is_expired).filter_map(|entry| entry.instance()).collect()
 }
 
 /// Removes what processes that have died have left beside this entry.
@@ -123,20 +123,49 @@ fn sweep(entry: &Path) {
     }
 }
 
-/// What is in an entry. Other things than files may have somebody wait for ever (fifo(7)).
-fn read(entry: &Path) -> Option<Vec<u8>> {
-    fs::symlink_metadata(entry).ok().filter(fs::Metadata::is_file)?;
-    fs::read(entry).ok()
+/// A file of the directory, as far as it is one of ours.
+struct Entry {
+    json: Value,
+    /// Has its process said nothing for so long that it must have died?
+    is_expired: bool,
+}
+
+impl Entry {
+    /// `None`: it is none, or not any more.
+    ///
+    /// What has another name is being written, or was left by somebody who was killed then. Other things than files may have
+    /// somebody wait for ever (fifo(7)).
+    fn read(path: &Path) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
+        path.extension().filter(|extension| *extension == "json")?;
+        let json: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let is_old = || {
+            let ttl = Duration::from_secs(json.get("ttl_seconds")?.as_u64()?);
+            Some(metadata.modified().ok()?.elapsed().ok()? > ttl)
+        };
+        let is_expired = is_old().unwrap_or(false);
+        Some(Self { json, is_expired })
+    }
+
+    fn instance(&self) -> Option<Instance> {
+        let word = |name: &str| Some(self.json.get(name)?.as_str()?.to_owned());
+        let pairs = self.json.get("metadata").and_then(Value::as_object).into_iter().flatten();
+        let metadata =
+            pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+        let port = self.json.get("port")?.as_u64()?.try_into().ok()?;
+        Some(Instance {
+            id: word("id")?,
+            service: word("service")?,
+            address: word("address")?,
+            port,
+            metadata,
+        })
+    }
 }
 
 /// Has its process said nothing for so long that it must have died? Not so of what is no entry.
-fn is_expired(entry: &Path) -> bool {
-    let is_old = || -> Option<bool> {
-        let ttl = read_json(&read(entry)?)?.get("ttl_seconds")?.as_u64()?;
-        let age = fs::metadata(entry).ok()?.modified().ok()?.elapsed().ok()?;
-        Some(age > Duration::from_secs(ttl))
-    };
-    entry.extension().is_some_and(|extension| extension == "json") && is_old().unwrap_or(false)
+fn is_expired(path: &Path) -> bool {
+    Entry::read(path).is_some_and(|entry| entry.is_expired)
 }
 
 fn to_json(instance: &Instance, ttl: Duration) -> Value {
@@ -148,20 +177,6 @@ fn to_json(instance: &Instance, ttl: Duration) -> Value {
         "metadata": instance.metadata,
         "ttl_seconds": ttl.as_secs(),
     })
-}
-
-fn read_json(text: &[u8]) -> Option<Value> {
-    serde_json::from_slice(text).ok()
-}
-
-fn from_json(text: &[u8]) -> Option<Instance> {
-    let entry = read_json(text)?;
-    let word = |name: &str| Some(entry.get(name)?.as_str()?.to_owned());
-    let pairs = entry.get("metadata").and_then(Value::as_object).into_iter().flatten();
-    let metadata =
-        pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
-    let port = entry.get("port")?.as_u64()?.try_into().ok()?;
-    Some(Instance { id: word("id")?, service: word("service")?, address: word("address")?, port, metadata })
 }
 
 /// A name as the name of a file: no slash, no dot at the beginning, and no two names that become the same.
@@ -198,12 +213,17 @@ mod tests {
     fn an_entry_is_read_as_it_was_written() {
         let mut instance = Instance::new("web", "::1", 80);
         instance.metadata.insert("zone".into(), "\"a\"".into());
-        let text = to_json(&instance, TTL).to_string();
-        assert_eq!(from_json(text.as_bytes()), Some(instance));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.json");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            Entry::read(&path).and_then(|entry| entry.instance())
+        };
+        assert_eq!(read(&to_json(&instance, TTL).to_string()), Some(instance));
         for torn in
             ["", "{", "[]", "{\"id\":1}", "{\"id\":\"a\",\"service\":\"b\",\"address\":\"c\",\"port\":70000}"]
         {
-            assert_eq!(from_json(torn.as_bytes()), None, "{torn}");
+            assert_eq!(read(torn), None, "{torn}");
         }
     }
 }

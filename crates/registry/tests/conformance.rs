@@ -163,6 +163,8 @@ fn what_is_no_entry_is_left_out_and_keeps_nobody() {
     let directory = world.directory.path().join("web");
     std::fs::write(directory.join("torn.json"), "{\"id\":").unwrap();
     std::fs::create_dir(directory.join("directory.json")).unwrap();
+    // Of somebody who was killed before the entry was there.
+    std::fs::copy(directory.join("a.json"), directory.join(".b.new")).unwrap();
     let fifo = std::process::Command::new("mkfifo").arg(directory.join("fifo.json")).status().unwrap();
     assert!(fifo.success());
     assert_eq!(world.consumer_finds("web"), [instance("a")]);

@@ -19,7 +19,7 @@ use gracefully_core::report::Report;
 use gracefully_engine::local::Local;
 use gracefully_engine::{Conductor, Container, Engine as _, ListOptions, LogOptions, Removal, RunSpec};
 
-use self::orders::Programs;
+use self::programs::Programs;
 use crate::display::{Console, verdict};
 use crate::interrupt::Interrupts;
 use crate::settings::Settings;
@@ -29,6 +29,7 @@ mod forms;
 mod gateway;
 mod load;
 mod orders;
+mod programs;
 
 /// Docker's ten seconds would only make the demo longer.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);

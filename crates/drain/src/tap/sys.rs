@@ -9,16 +9,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::io::{Errno, Result};
 use rustix::net::Protocol;
 
-/// `struct sock_filter`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub(super) struct Instruction {
-    pub(super) code: u16,
-    pub(super) jt: u8,
-    pub(super) jf: u8,
-    pub(super) k: u32,
-}
-
 /// Which way a packet went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -37,29 +27,6 @@ pub(super) fn bind(socket: BorrowedFd<'_>, protocol: Protocol) -> Result<()> {
     // SAFETY: bind(2) reads as many bytes as the address has.
     let result = unsafe {
         libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length_of::<libc::sockaddr_ll>()?)
-    };
-    check(result).map(drop)
-}
-
-/// Sets the filter, in place of the one before.
-pub(super) fn filter(socket: BorrowedFd<'_>, program: &[Instruction]) -> Result<()> {
-    /// `struct sock_fprog`
-    #[repr(C)]
-    struct Program {
-        length: u16,
-        instructions: *const Instruction,
-    }
-    let length = u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?;
-    let program = Program { length, instructions: program.as_ptr() };
-    // SAFETY: SO_ATTACH_FILTER reads the structure and as many instructions as it says; both outlive the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            length_of::<Program>()?,
-        )
     };
     check(result).map(drop)
 }

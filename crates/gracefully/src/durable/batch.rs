@@ -65,8 +65,8 @@ impl Batch {
         state.threads += 1;
         loop {
             if let Some(written) = state.written() {
-                state.threads -= 1;
-                let others = state.threads > 0;
+                // The first one wakes all others, once.
+                let others = std::mem::take(&mut state.threads) > 1;
                 drop(state);
                 if others {
                     self.finished.notify_all();

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Replaces a file at once, or makes it: whenever the machine stops, the file has the old content or the new one, and when this has
 /// returned, the new one.
 ///
-/// Owner and rights of an old file are not taken over. A symbolic link is replaced itself, not what it points to. Whoever is killed on the way may leave a file beside it, `.NAME.*.new`, that
-/// harms nobody and may be removed.
+/// Owner and rights of an old file are not taken over. A symbolic link is replaced itself, not what it points to. Whoever is killed
+/// on the way may leave a file beside it, `.NAME.*.new`, that harms nobody and may be removed.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {

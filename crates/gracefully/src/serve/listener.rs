@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::tasks::Token;
 
-/// The next connection that the kernel has accepted is seen by the runtime within this time, and a handshake that has begun is finished.
+/// The next connection that the kernel has accepted is seen by the runtime within this time, and a handshake that has begun is
+/// finished.
 const AT_ONCE: Duration = Duration::from_millis(2);
 
 /// And where new ones come all the time, all that had come before are accepted within this time.

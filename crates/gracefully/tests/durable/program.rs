@@ -1,6 +1,8 @@
 //! Programs that are run, under strace(1) for the most part.
 
-use std::fs::OpenOptions;
+#[path = "../../../../xtask/skip.rs"]
+mod counted;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,14 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Says that the test of this thread cannot run here, and counts it.
 pub(crate) fn skip(why: &str) {
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or_default();
-    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
-    if let Some(file) = std::env::var_os("GRACEFULLY_TEST_SKIPS") {
-        let mut file = OpenOptions::new().append(true).open(file).unwrap();
-        // One write, so that lines of parallel tests do not mix.
-        file.write_all(format!("{name}\t{why}\n").as_bytes()).unwrap();
-    }
+    counted::skip(std::thread::current().name().unwrap_or_default(), why);
 }
 
 /// Whether strace is there and may trace; if not, says so and counts the test as skipped.

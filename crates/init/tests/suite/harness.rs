@@ -1,5 +1,8 @@
 //! An init under test, in one of the ways in which inits run.
 
+#[path = "../../../../xtask/skip.rs"]
+mod counted;
+
 use std::io::{BufRead, BufReader, PipeWriter, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -412,13 +415,5 @@ pub(crate) fn can_run(way: Way) -> bool {
 
 /// Says that the test of this thread cannot run here, and counts it.
 pub(crate) fn skip(why: &str) {
-    use std::io::Write;
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or_default();
-    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
-    if let Some(file) = std::env::var_os("GRACEFULLY_TEST_SKIPS") {
-        let mut file = std::fs::OpenOptions::new().append(true).open(file).expect("the file of skips");
-        // One write, so that lines of parallel tests do not mix.
-        file.write_all(format!("{name}\t{why}\n").as_bytes()).expect("the file of skips takes a line");
-    }
+    counted::skip(std::thread::current().name().unwrap_or_default(), why);
 }

@@ -11,7 +11,7 @@ use gracefully_engine::{Container, Engine as _};
 use gracefully_load::{Load, Tally, free_address};
 
 use super::gateway::Gateway;
-use super::orders::{Programs, SERVICE};
+use super::programs::{Programs, SERVICE};
 use super::{Stage, tell, word};
 use crate::settings::Settings;
 
