@@ -38,6 +38,8 @@ const NEEDS: &[Need] = &[
     Need { program: "haproxy", package: "haproxy", what_for: "the same" },
     Need { program: "node", package: "nodejs", what_for: "the same" },
     Need { program: "gunicorn", package: "gunicorn", what_for: "the same" },
+    Need { program: "etcd", package: "etcd-server", what_for: "a registry" },
+    Need { program: "etcdctl", package: "etcd-client", what_for: "its own client" },
     Need { program: "curl", package: "curl", what_for: "clients that speak TLS and HTTP/2" },
     Need { program: "openssl", package: "openssl", what_for: "a certificate for them" },
     Need {

@@ -43,19 +43,23 @@ impl Shutdown {
             let _ = writeln!(io::stderr(), "{say}: {news}");
         };
         let joined = spawn_blocking(move || Membership::join(registry, instance, tell)).await;
-        let member = joined.map_err(gone)?.map_err(io::Error::other)?;
+        let member = joined.map_err(lost)?.map_err(io::Error::other)?;
         self.inner.settle_for(member.hints().settle);
         self.on(Phase::Deregister, &name, async move |context: Context| {
             let leave = spawn_blocking(move || member.leave(Deadline::within(context.remaining()))).await;
-            let Leave { left, is_gone, .. } = leave.map_err(gone)?;
+            let Leave { left, gone, .. } = leave.map_err(lost)?;
             left.map_err(io::Error::other)?;
-            if is_gone { Ok(()) } else { Err(io::Error::other("consumers find it still")) }
+            match gone {
+                Gone::Yes => Ok(()),
+                Gone::No => Err(io::Error::other("consumers find it still")),
+                Gone::Unknown(error) => Err(io::Error::other(error)),
+            }
         });
         Ok(())
     }
 }
 
 /// The runtime ends, or a registry has panicked.
-fn gone(error: JoinError) -> io::Error {
+fn lost(error: JoinError) -> io::Error {
     io::Error::other(error)
 }

@@ -36,7 +36,10 @@ impl Directory {
         if !url.authority.is_empty() || url.path.len() < 2 {
             return Err(url.error("a directory is named by its whole path, as in file:///run/services"));
         }
-        Ok(Self { path: url.path.into(), ttl: url.ttl(TTL, LEAST)?, entry: None })
+        let mut settings = url.settings()?;
+        let ttl = settings.ttl(TTL, LEAST)?;
+        settings.end()?;
+        Ok(Self { path: url.path.into(), ttl, entry: None })
     }
 
     fn failed(&self, what: &Path, error: &io::Error) -> Error {
@@ -73,6 +76,10 @@ impl Registry for Directory {
 
     fn keep_alive(&mut self, _: Deadline) -> Result<Alive> {
         let entry = self.entry.as_ref().ok_or(Error::NotRegistered)?;
+        // Others take its process for dead, and may be about to remove it.
+        if is_expired(entry) {
+            return Ok(Alive::Lost);
+        }
         let touched =
             File::options().write(true).open(entry).and_then(|file| file.set_modified(SystemTime::now()));
         match touched {
@@ -87,8 +94,9 @@ impl Registry for Directory {
 
     fn deregister(&mut self, _: Deadline) -> Result<Left> {
         let entry = self.entry.as_ref().ok_or(Error::NotRegistered)?;
+        let was_found = !is_expired(entry);
         match fs::remove_file(entry) {
-            Ok(()) => Ok(Left::Now),
+            Ok(()) => Ok(if was_found { Left::Now } else { Left::Before }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Left::Before),
             Err(error) => Err(self.failed(entry, &error)),
         }
@@ -169,14 +177,9 @@ fn is_expired(path: &Path) -> bool {
 }
 
 fn to_json(instance: &Instance, ttl: Duration) -> Value {
-    json!({
-        "id": instance.id,
-        "service": instance.service,
-        "address": instance.address,
-        "port": instance.port,
-        "metadata": instance.metadata,
-        "ttl_seconds": ttl.as_secs(),
-    })
+    let mut entry = instance.to_json();
+    entry["ttl_seconds"] = json!(ttl.as_secs());
+    entry
 }
 
 /// A name as the name of a file: no slash, no dot at the beginning, and no two names that become the same.

@@ -13,20 +13,27 @@
 //! | URL | what |
 //! |---|---|
 //! | `file:///DIRECTORY?ttl=SECONDS` | a file for each instance in a directory: needs no server ([`mod@file`]) |
+//! | `etcd://HOST:PORT/PREFIX?ttl=SECONDS&layout=plain\|traefik` | keys with a lease in etcd; `etcds://` with TLS (`etcd`, feature `http`) |
 //!
-//! Secrets are no part of it: they come from the environment or from a file, and are never shown.
+//! Secrets are no part of it: they come from the environment or from a file, and are never shown. TLS needs the feature `tls`.
 //!
 //! Calls block, and end by their deadline whatever the server does.
 
+#[cfg(feature = "http")]
+pub mod etcd;
 pub mod file;
+#[cfg(feature = "http")]
+mod http;
 mod membership;
+#[cfg(feature = "http")]
+mod secret;
 mod url;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-pub use self::membership::{Leave, Membership};
+pub use self::membership::{Gone, Leave, Membership};
 
 /// One instance of a service, as others find it.
 ///
@@ -54,6 +61,18 @@ impl Instance {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let id = format!("{service}-{address}-{port}-{:x}", now.as_micros());
         Self { id, service: service.into(), address: address.into(), port, metadata: BTreeMap::new() }
+    }
+
+    /// As it stands in a URL: an IPv6 address is in brackets.
+    pub fn host_and_port(&self) -> String {
+        let Self { address, port, .. } = self;
+        if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+    }
+
+    /// Everything of it.
+    fn to_json(&self) -> serde_json::Value {
+        let Self { id, service, address, port, metadata } = self;
+        serde_json::json!({ "id": id, "service": service, "address": address, "port": port, "metadata": metadata })
     }
 }
 
@@ -139,6 +158,14 @@ pub enum Error {
         /// What happened.
         why: String,
     },
+    /// A secret, a certificate or a key cannot be had.
+    #[error("{what}: {why}")]
+    Secret {
+        /// The variable or the file.
+        what: String,
+        /// Why not.
+        why: String,
+    },
     /// Nothing was registered yet.
     #[error("nothing is registered")]
     NotRegistered,
@@ -170,12 +197,23 @@ pub trait Registry: Debug + Send {
 /// ```
 /// assert!(gracefully_registry::open("file:///run/services?ttl=10").is_ok());
 /// let error = gracefully_registry::open("zoo://somewhere").unwrap_err();
-/// assert_eq!(error.to_string(), "\"zoo://somewhere\" names no registry: the only known one is file");
+/// assert!(error.to_string().starts_with("\"zoo://somewhere\" names no registry: the known ones are file"));
 /// ```
 pub fn open(url: &str) -> Result<Box<dyn Registry>> {
     let parsed = url::Url::parse(url)?;
     match parsed.scheme {
         "file" => Ok(Box::new(file::Directory::open(&parsed)?)),
-        _ => Err(parsed.error("the only known one is file")),
+        #[cfg(feature = "http")]
+        "etcd" | "etcds" => Ok(Box::new(etcd::Etcd::open(&parsed)?)),
+        _ => Err(parsed.error(&format!("the known ones are {}", KNOWN.join(", ")))),
     }
 }
+
+/// What this program was built with.
+const KNOWN: &[&str] = &[
+    "file",
+    #[cfg(feature = "http")]
+    "etcd",
+    #[cfg(feature = "http")]
+    "etcds",
+];

@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// let member = Membership::join(open(&url)?, instance.clone(), |news| eprintln!("{news}"))?;
 /// assert_eq!(file::instances(directory.path(), "orders"), [instance]);
 /// let leave = member.leave(Deadline::within(Duration::from_secs(3)));
-/// assert!(leave.is_gone);
+/// assert!(leave.is_gone());
 /// assert_eq!(file::instances(directory.path(), "orders"), []);
 /// # Ok(()) }
 /// ```
@@ -53,22 +53,43 @@ pub struct Membership {
 pub struct Leave {
     /// What the registry has said in the end.
     pub left: Result<Left>,
-    /// No consumer finds it any more. If this is not so, it was looked for as long as there was time.
-    pub is_gone: bool,
+    /// What consumers find.
+    pub gone: Gone,
     /// All of it.
     pub took: Duration,
+}
+
+impl Leave {
+    /// No consumer finds it any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.gone, Gone::Yes)
+    }
+}
+
+/// Does a consumer still find the instance that has left?
+#[derive(Debug)]
+pub enum Gone {
+    /// No.
+    Yes,
+    /// Yes, as long as there was time to look.
+    No,
+    /// Nobody could be asked.
+    Unknown(Error),
 }
 
 impl Membership {
     /// Registers an instance and keeps it alive. What goes wrong later, and is repaired, is told in words.
     ///
-    /// Fails as [`Registry::register`] does; then nothing is registered, as far as we know.
+    /// Fails as [`Registry::register`] does; then nothing is registered: if it may be, because the answer was lost, it is taken out.
     pub fn join(
         mut registry: Box<dyn Registry>,
         instance: Instance,
         tell: impl Fn(&str) + Send + 'static,
     ) -> Result<Self> {
-        registry.register(&instance, Deadline::within(REGISTERED_WITHIN))?;
+        if let Err(error) = registry.register(&instance, Deadline::within(REGISTERED_WITHIN)) {
+            let _ = registry.deregister(Deadline::within(TRY_WITHIN));
+            return Err(error);
+        }
         let hints = registry.hints();
         let (stop, stopped) = channel();
         let beat = move || {
@@ -93,13 +114,13 @@ impl Membership {
         let began = Instant::now();
         drop(self.stop);
         let Ok(mut registry) = self.heart.join() else {
-            let why = "its heartbeat has panicked".to_owned();
-            let left = Err(Error::Failed { registry: "heartbeat".into(), why });
-            return Leave { left, is_gone: false, took: began.elapsed() };
+            let panicked =
+                || Error::Failed { registry: "heartbeat".into(), why: "its heartbeat has panicked".into() };
+            return Leave { left: Err(panicked()), gone: Gone::Unknown(panicked()), took: began.elapsed() };
         };
         let left = take_out(registry.as_mut(), deadline.at_most(LEFT_WITHIN));
-        let is_gone = is_gone(registry.as_mut(), deadline.at_most(GONE_WITHIN));
-        Leave { left, is_gone, took: began.elapsed() }
+        let gone = look(registry.as_mut(), deadline.at_most(GONE_WITHIN));
+        Leave { left, gone, took: began.elapsed() }
     }
 }
 
@@ -136,13 +157,16 @@ fn take_out(registry: &mut dyn Registry, deadline: Deadline) -> Result<Left> {
     left
 }
 
-fn is_gone(registry: &mut dyn Registry, deadline: Deadline) -> bool {
+/// Looks at least once.
+fn look(registry: &mut dyn Registry, deadline: Deadline) -> Gone {
     loop {
-        if registry.is_visible(deadline).is_ok_and(|visible| !visible) {
-            return true;
-        }
+        let seen = match registry.is_visible(deadline) {
+            Ok(false) => return Gone::Yes,
+            Ok(true) => Gone::No,
+            Err(error) => Gone::Unknown(error),
+        };
         if deadline.left().is_zero() {
-            return false;
+            return seen;
         }
         park_timeout(deadline.left().min(LOOK));
     }
@@ -255,7 +279,7 @@ mod tests {
         let member = join(&script);
         script.is_asked("beat", 3);
         let leave = member.leave(Deadline::within(SOON));
-        assert!(matches!(leave.left, Ok(Left::Now)) && leave.is_gone);
+        assert!(matches!(leave.left, Ok(Left::Now)) && leave.is_gone());
         let asked = script.state().asked.clone();
         let at = asked.iter().position(|asked| *asked == "leave").unwrap();
         assert_eq!(asked[at..], ["leave", "look"], "{asked:?}");
@@ -269,7 +293,7 @@ mod tests {
         script.is_asked("register", 2);
         script.state().is_registered = false;
         let leave = member.leave(Deadline::within(SOON));
-        assert!(leave.left.is_ok() && leave.is_gone);
+        assert!(leave.left.is_ok() && leave.is_gone());
         assert!(!script.state().is_registered, "nothing brings it back");
     }
 
@@ -278,7 +302,7 @@ mod tests {
         let script = Script::default();
         let member = join(&script);
         script.state().found = 3;
-        assert!(member.leave(Deadline::within(SOON)).is_gone);
+        assert!(member.leave(Deadline::within(SOON)).is_gone());
         assert_eq!(script.times_asked("look"), 4);
     }
 
@@ -288,7 +312,7 @@ mod tests {
         let member = join(&script);
         script.state().is_down = true;
         let leave = member.leave(Deadline::within(Duration::from_millis(600)));
-        assert!(leave.left.is_err() && !leave.is_gone);
+        assert!(leave.left.is_err() && !leave.is_gone());
         assert_eq!(script.times_asked("leave"), 3);
         assert!(leave.took < Duration::from_secs(2), "{:?}", leave.took);
     }
@@ -299,7 +323,7 @@ mod tests {
         let member = join(&script);
         script.state().slow = Duration::from_secs(60);
         let leave = member.leave(Deadline::within(Duration::from_millis(800)));
-        assert!(leave.left.is_err() && !leave.is_gone);
+        assert!(leave.left.is_err() && !leave.is_gone());
         assert!(leave.took < Duration::from_secs(3), "{:?}", leave.took);
     }
 
@@ -307,9 +331,10 @@ mod tests {
     fn whoever_cannot_register_is_no_member() {
         let script = Script::default();
         script.state().is_down = true;
-        let error =
-            Membership::join(Box::new(script), Instance::new("web", "127.0.0.1", 80), |_| {}).unwrap_err();
+        let instance = Instance::new("web", "127.0.0.1", 80);
+        let error = Membership::join(Box::new(script.clone()), instance, |_| {}).unwrap_err();
         assert_eq!(error.to_string(), "script: no answer");
+        assert_eq!(script.state().asked, ["register", "leave"], "the answer may have been lost");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The URLs that name registries: `SCHEME://HOST:PORT/PATH?NAME=VALUE&…`.
+//! The URLs that name registries: `SCHEME://HOST:PORT,HOST:PORT/PATH?NAME=VALUE&…`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 pub(crate) struct Url<'a> {
     text: &'a str,
     pub(crate) scheme: &'a str,
-    /// `HOST:PORT`, or nothing.
+    /// `HOST:PORT`, several of them with commas in between, or nothing.
     pub(crate) authority: &'a str,
     /// With its slash.
     pub(crate) path: &'a str,
@@ -39,22 +39,86 @@ impl<'a> Url<'a> {
         Error::Url { url: self.text.into(), why: why.into() }
     }
 
-    /// How long a registration lives without a heartbeat; it is the only setting that there is.
-    pub(crate) fn ttl(&self, usual: Duration, least: Duration) -> Result<Duration> {
-        let mut ttl = usual;
-        for setting in self.query.split('&').filter(|setting| !setting.is_empty()) {
-            let Some(("ttl", seconds)) = setting.split_once('=') else {
-                return Err(self.error(&format!("there is no setting {setting:?}, only ttl=SECONDS")));
+    /// How it is called in messages: without its settings.
+    pub(crate) fn name(&self) -> String {
+        self.text.split('?').next().unwrap_or_default().to_owned()
+    }
+
+    /// The servers, each with a port; at least one.
+    pub(crate) fn servers(&self, usual_port: u16) -> Result<Vec<String>> {
+        let server = |text: &str| {
+            // An IPv6 address is in brackets, so that its colons are none before a port.
+            let (host, port) = match text.rsplit_once(':') {
+                Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+                _ => (text, usual_port),
             };
-            ttl = seconds
-                .parse()
-                .map(Duration::from_secs)
-                .map_err(|_| self.error(&format!("ttl={seconds} is no number of seconds")))?;
+            let is_host = !host.is_empty() && (!host.contains(':') || host.starts_with('['));
+            is_host.then(|| format!("{host}:{port}"))
+        };
+        let servers: Option<Vec<String>> = self.authority.split(',').map(server).collect();
+        servers.ok_or_else(|| {
+            self.error(&format!("{:?} is no HOST:PORT, nor several of them with commas", self.authority))
+        })
+    }
+
+    /// What stands behind the question mark.
+    pub(crate) fn settings(&self) -> Result<Settings<'_>> {
+        let mut left = Vec::new();
+        for setting in self.query.split('&').filter(|setting| !setting.is_empty()) {
+            let pair = setting.split_once('=').filter(|(_, value)| !value.is_empty());
+            left.push(pair.ok_or_else(|| self.error(&format!("the setting {setting:?} is not NAME=VALUE")))?);
         }
+        Ok(Settings { url: self, left, known: Vec::new() })
+    }
+}
+
+/// The settings of a URL: each is asked for once, and what nobody has asked for is a mistake.
+#[derive(Debug)]
+pub(crate) struct Settings<'a> {
+    url: &'a Url<'a>,
+    left: Vec<(&'a str, &'a str)>,
+    known: Vec<String>,
+}
+
+impl<'a> Settings<'a> {
+    /// The value of this one; `form` says what it looks like.
+    pub(crate) fn text(&mut self, name: &str, form: &str) -> Option<&'a str> {
+        self.known.push(format!("{name}={form}"));
+        let at = self.left.iter().position(|(known, _)| *known == name)?;
+        Some(self.left.remove(at).1)
+    }
+
+    /// How long a registration lives without a heartbeat, in whole seconds.
+    pub(crate) fn ttl(&mut self, usual: Duration, least: Duration) -> Result<Duration> {
+        let ttl = match self.text("ttl", "SECONDS") {
+            Some(seconds) => seconds
+                .parse::<u32>()
+                .map(|seconds| Duration::from_secs(seconds.into()))
+                .map_err(|_| self.url.error(&format!("ttl={seconds} is no number of seconds")))?,
+            None => usual,
+        };
         if ttl < least {
-            return Err(self.error(&format!("a ttl of less than {} s is too short", least.as_secs())));
+            return Err(self.url.error(&format!("a ttl of less than {} s is too short", least.as_secs())));
         }
         Ok(ttl)
+    }
+
+    /// One of these words, with what each of them means; the first one unless something is said.
+    pub(crate) fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Result<T> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let chosen = self.text(name, &words.join("|")).unwrap_or(words[0]);
+        choices
+            .iter()
+            .find_map(|&(word, meaning)| (word == chosen).then_some(meaning))
+            .ok_or_else(|| self.url.error(&format!("{name}={chosen} is none of {}", words.join(", "))))
+    }
+
+    /// Were these all?
+    pub(crate) fn end(self) -> Result<()> {
+        let Some((name, value)) = self.left.first() else { return Ok(()) };
+        let known =
+            if self.known.is_empty() { "none".to_owned() } else { format!("only {}", self.known.join(", ")) };
+        Err(self.url.error(&format!("there is no setting {:?}, {known}", format!("{name}={value}"))))
     }
 }
 
@@ -65,14 +129,36 @@ mod tests {
     const TEN: Duration = Duration::from_secs(10);
     const TWO: Duration = Duration::from_secs(2);
 
+    fn ttl(url: &Url<'_>) -> Result<Duration> {
+        let mut settings = url.settings()?;
+        let ttl = settings.ttl(TEN, TWO)?;
+        settings.choice("layout", &[("plain", ()), ("traefik", ())])?;
+        settings.end()?;
+        Ok(ttl)
+    }
+
     #[test]
     fn the_parts() {
-        let url = Url::parse("etcd://[::1]:2379/services/web?ttl=30").unwrap();
+        let url = Url::parse("etcd://[::1]:2379/services/web?ttl=30&layout=traefik").unwrap();
         assert_eq!((url.scheme, url.authority, url.path), ("etcd", "[::1]:2379", "/services/web"));
-        assert_eq!(url.ttl(TEN, TWO).unwrap().as_secs(), 30);
+        assert_eq!(ttl(&url).unwrap().as_secs(), 30);
+        assert_eq!(url.name(), "etcd://[::1]:2379/services/web");
         let url = Url::parse("file:///run/services").unwrap();
         assert_eq!((url.authority, url.path), ("", "/run/services"));
-        assert_eq!(url.ttl(TEN, TWO).unwrap(), TEN);
+        assert_eq!(ttl(&url).unwrap(), TEN);
+    }
+
+    #[test]
+    fn servers_have_ports() {
+        let servers = |authority: &str| Url::parse(&format!("etcd://{authority}/")).unwrap().servers(2379);
+        assert_eq!(servers("a").unwrap(), ["a:2379"]);
+        assert_eq!(
+            servers("a:1,[::1],[::1]:2,10.0.0.1").unwrap(),
+            ["a:1", "[::1]:2379", "[::1]:2", "10.0.0.1:2379"]
+        );
+        for wrong in ["", "a,", ":1", "a:b", "a:70000", "::1"] {
+            assert!(servers(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -82,9 +168,12 @@ mod tests {
             ("etcd://root:secret@host:2379/", "environment"),
             ("etcd://host/?ttl=soon", "ttl=soon"),
             ("etcd://host/?ttl=1", "too short"),
-            ("etcd://host/?tll=10", "\"tll=10\""),
+            ("etcd://host/?ttl", "\"ttl\" is not NAME=VALUE"),
+            ("etcd://host/?tll=10", "\"tll=10\", only ttl=SECONDS, layout=plain|traefik"),
+            ("etcd://host/?layout=round", "layout=round is none of plain, traefik"),
+            ("etcd://host/?ttl=10&ttl=20", "\"ttl=20\""),
         ] {
-            let why = Url::parse(text).and_then(|url| url.ttl(TEN, TWO)).unwrap_err().to_string();
+            let why = Url::parse(text).and_then(|url| ttl(&url)).unwrap_err().to_string();
             assert!(why.contains(named) && !why.contains("secret"), "{why}");
         }
     }

@@ -1,0 +1,122 @@
+//! etcd, one server alone.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::server::{find, free};
+use crate::{Missing, Server};
+
+/// A running etcd.
+#[derive(Debug)]
+pub struct Etcd {
+    server: Server,
+    at: SocketAddr,
+    has_tls: bool,
+}
+
+impl Etcd {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// If it is not installed.
+    pub fn start() -> Result<Self, Missing> {
+        Self::start_with(false)
+    }
+
+    /// Starts one that speaks TLS, with the certificate `server.pem` and its key `server.key` that `openssl` makes in its directory.
+    ///
+    /// # Errors
+    /// If it is not installed.
+    pub fn start_with_tls() -> Result<Self, Missing> {
+        find("openssl", "openssl")?;
+        Self::start_with(true)
+    }
+
+    fn start_with(has_tls: bool) -> Result<Self, Missing> {
+        let program = find("etcd", "etcd-server")?;
+        find("etcdctl", "etcd-client")?;
+        let (at, peers) = (free(), free());
+        let scheme = if has_tls { "https" } else { "http" };
+        let arguments = |directory: &Path, command: &mut Command| {
+            let (clients, peers) = (format!("{scheme}://{at}"), format!("http://{peers}"));
+            command.args(["--name", "t", "--log-level", "warn", "--data-dir"]).arg(directory.join("data"));
+            command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
+            command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
+            command.args(["--initial-cluster", &format!("t={peers}")]);
+            // Nothing here has to outlive a loss of power.
+            command.arg("--unsafe-no-fsync");
+            if has_tls {
+                certify(directory);
+                command.arg("--cert-file").arg(directory.join("server.pem"));
+                command.arg("--key-file").arg(directory.join("server.key"));
+            }
+        };
+        let answers = |directory: &Path| etcdctl(at, has_tls, directory, &["endpoint", "health"]).is_ok();
+        Ok(Self { server: Server::start(&program, arguments, answers), at, has_tls })
+    }
+
+    /// Where it listens.
+    pub fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// Its process and its directory.
+    pub fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    /// What `etcdctl` says to this: a client that is not ours.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn ctl(&self, words: &[&str]) -> String {
+        etcdctl(self.at, self.has_tls, self.server.directory(), words)
+            .unwrap_or_else(|why| panic!("etcdctl {words:?}: {why}"))
+    }
+
+    /// The keys below this prefix.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        let keys = self.ctl(&["get", "--prefix", "--keys-only", prefix]);
+        keys.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Ends all leases, as if they had run out.
+    pub fn expire_all(&self) {
+        for line in self.ctl(&["lease", "list"]).lines().filter(|line| !line.starts_with("found")) {
+            self.ctl(&["lease", "revoke", line]);
+        }
+    }
+}
+
+fn etcdctl(at: SocketAddr, has_tls: bool, directory: &Path, words: &[&str]) -> Result<String, String> {
+    let mut command = Command::new("etcdctl");
+    // A user of the test's own would become ours.
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"ETCDCTL_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("ETCDCTL_API", "3");
+    let scheme = if has_tls { "https" } else { "http" };
+    command.args(["--endpoints", &format!("{scheme}://{at}")]).args(words);
+    if has_tls {
+        command.arg("--cacert").arg(directory.join("server.pem"));
+    }
+    let output = command.output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// Makes a certificate for the loopback interface that is its own authority.
+fn certify(directory: &Path) {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+    openssl.args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.arg("-keyout").arg(directory.join("server.key")).arg("-out").arg(directory.join("server.pem"));
+    let made = openssl.output().expect("openssl runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}

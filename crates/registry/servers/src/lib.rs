@@ -1,0 +1,11 @@
+//! Real registries and gateways, started for tests and benchmarks: each on free ports of the loopback interface, with its data in a
+//! directory of its own, and ended with whoever has started it.
+//!
+//! A server that is not installed is no error but a [`Missing`], which says what to install.
+
+pub mod etcd;
+mod proxy;
+mod server;
+
+pub use self::proxy::{Fault, Proxy};
+pub use self::server::{Missing, Server, find, free};

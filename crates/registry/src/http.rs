@@ -1,0 +1,241 @@
+//! Asking the servers of a registry over HTTP, each question within its deadline.
+//!
+//! Every question has a connection of its own: one that was kept may have been closed by the other side meanwhile, and then the one
+//! question that counts, the last, would be lost with it.
+
+#[cfg(feature = "tls")]
+use std::sync::Arc;
+
+use ureq::http::{Method, Request, StatusCode};
+use ureq::tls::TlsConfig;
+
+use crate::{Deadline, Error, Result};
+
+/// Longer answers are not for us.
+const ANSWER_AT_MOST: u64 = 4 << 20;
+
+/// The servers of one registry. Any of them may be asked.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    registry: String,
+    scheme: &'static str,
+    hosts: Vec<String>,
+    /// The one that has answered last.
+    first: usize,
+    agent: ureq::Agent,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) method: Method,
+    /// With its query; what is not allowed in one is [escaped].
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a [(&'static str, &'a str)],
+    pub(crate) body: Option<&'a str>,
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn new(method: Method, path: &'a str) -> Self {
+        Self { method, path, headers: &[], body: None }
+    }
+
+    pub(crate) fn headers(self, headers: &'a [(&'static str, &'a str)]) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// With a body of JSON.
+    pub(crate) fn json(self, body: &'a str) -> Self {
+        Self { body: Some(body), ..self }
+    }
+}
+
+/// What was answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Its body in JSON, if it is.
+    pub(crate) fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_str(&self.body).ok()
+    }
+
+    /// What it says, for a message: the beginning of its body, else its status.
+    pub(crate) fn words(&self) -> String {
+        let words: String =
+            self.body.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect();
+        if words.is_empty() { self.status.to_string() } else { format!("{}: {words}", self.status.as_u16()) }
+    }
+}
+
+impl Servers {
+    /// The servers of the registry with this name, with TLS or without.
+    pub(crate) fn new(registry: String, hosts: Vec<String>, tls: Option<&Tls>) -> Result<Self> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let config = ureq::Agent::config_builder()
+            .tls_config(tls.map_or_else(|| Ok(TlsConfig::default()), Tls::config)?)
+            .user_agent("gracefully")
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_idle_connections(0)
+            // A registry is near; a proxy of the environment is for what is far.
+            .proxy(None)
+            .build();
+        Ok(Self { registry, scheme, hosts, first: 0, agent: config.into() })
+    }
+
+    /// Asks one of them, and the next one if it does not answer; each has its share of the time.
+    pub(crate) fn ask(&mut self, question: &Question<'_>, deadline: Deadline) -> Result<Answer> {
+        let mut why = "there was no time to ask".to_owned();
+        for tried in 0..self.hosts.len() {
+            let at = (self.first + tried) % self.hosts.len();
+            let left = u32::try_from(self.hosts.len() - tried).unwrap_or(u32::MAX);
+            let time = deadline.left() / left;
+            if time.is_zero() {
+                break;
+            }
+            match self.ask_one(&self.hosts[at], question, deadline.at_most(time)) {
+                Ok(answer) => {
+                    self.first = at;
+                    return Ok(answer);
+                }
+                Err(ureq::Error::Timeout(_)) => {
+                    why = format!("{} does not answer within {} ms", self.hosts[at], time.as_millis());
+                }
+                Err(error) => why = format!("{}: {error}", self.hosts[at]),
+            }
+        }
+        Err(self.failed(&why))
+    }
+
+    fn ask_one(
+        &self,
+        host: &str,
+        question: &Question<'_>,
+        deadline: Deadline,
+    ) -> std::result::Result<Answer, ureq::Error> {
+        let Question { method, path, headers, body } = question;
+        let mut request = Request::builder().method(method).uri(format!("{}://{host}{path}", self.scheme));
+        for (name, value) in *headers {
+            request = request.header(*name, *value);
+        }
+        if body.is_some() {
+            request = request.header("Content-Type", "application/json");
+        }
+        let time = Some(deadline.left());
+        let mut response = match *method {
+            Method::GET | Method::DELETE => self
+                .agent
+                .run(self.agent.configure_request(request.body(())?).timeout_global(time).build())?,
+            _ => {
+                let request = request.body(body.unwrap_or_default())?;
+                self.agent.run(self.agent.configure_request(request).timeout_global(time).build())?
+            }
+        };
+        let status = response.status();
+        let body =
+            response.body_mut().with_config().limit(ANSWER_AT_MOST).lossy_utf8(true).read_to_string()?;
+        Ok(Answer { status, body })
+    }
+
+    /// Nothing came of it.
+    pub(crate) fn failed(&self, why: &str) -> Error {
+        Error::Failed { registry: self.registry.clone(), why: why.into() }
+    }
+
+    /// The server does not want to.
+    pub(crate) fn refused(&self, why: &str, hint: &'static str) -> Error {
+        Error::Refused { registry: self.registry.clone(), why: why.into(), hint }
+    }
+}
+
+/// A part of a path, or a value of its query: whatever means something else there is escaped (RFC 3986, section 2).
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(byte.into());
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+/// Who is trusted, and who we are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tls {
+    /// A file with the certificates that are trusted.
+    pub(crate) authorities: Option<String>,
+    /// Files with our certificate and its key.
+    pub(crate) ours: Option<(String, String)>,
+}
+
+/// What Debian and Alpine have; others link to one of them.
+#[cfg(feature = "tls")]
+const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+impl Tls {
+    /// The files that these environment variables name.
+    pub(crate) fn from_environment(authorities: &str, certificate: &str, key: &str) -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self { authorities: variable(authorities), ours: variable(certificate).zip(variable(key)) }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn config(&self) -> Result<TlsConfig> {
+        let what = format!("{self:?}");
+        Err(Error::Secret { what, why: "this program was built without TLS (feature \"tls\")".into() })
+    }
+
+    #[cfg(feature = "tls")]
+    fn config(&self) -> Result<TlsConfig> {
+        use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsProvider, parse_pem};
+
+        let read = |path: &str| {
+            let failed = |why: String| Error::Secret { what: path.to_owned(), why };
+            let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+            let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    _ => None,
+                })
+                .collect();
+            if certificates.is_empty() {
+                return Err(failed("there is no certificate in it".into()));
+            }
+            Ok(certificates)
+        };
+        let roots = read(self.authorities.as_deref().unwrap_or(SYSTEM))?;
+        let ours = match &self.ours {
+            Some((certificate, key)) => {
+                let pem = std::fs::read(key)
+                    .map_err(|error| Error::Secret { what: key.clone(), why: error.to_string() })?;
+                let private = PrivateKey::from_pem(&pem)
+                    .map_err(|error| Error::Secret { what: key.clone(), why: error.to_string() })?;
+                Some(ClientCert::new_with_certs(&read(certificate)?, private))
+            }
+            None => None,
+        };
+        Ok(TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(RootCerts::new_with_certs(&roots))
+            .client_cert(ours)
+            .build())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_name_means_something_in_a_path() {
+        assert_eq!(escaped("web-1.a_b~"), "web-1.a_b~");
+        assert_eq!(escaped("a/b:c@d?e&f=g#h%i ä"), "a%2Fb%3Ac%40d%3Fe%26f%3Dg%23h%25i%20%C3%A4");
+    }
+}
