@@ -13,10 +13,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args as Flags, Parser, Subcommand, ValueEnum};
 use gracefully_core::plan::NewConnections;
 use gracefully_core::policy::{Timeout, Within};
 
+use crate::commands::Check;
 use crate::values;
 
 /// Stops and restarts containers and programs without cutting a request, and says how it went.
@@ -138,6 +140,8 @@ pub(crate) enum Verb {
     Restart(Restarting),
     /// Send a signal, SIGKILL unless told otherwise
     Kill(Kill),
+    /// Keep a program in service discovery while it is ready, and take it out before it is stopped
+    Register(Register),
     /// Wait until containers have stopped and print their exit codes
     Wait(Targets),
     /// List containers of all engines
@@ -329,6 +333,52 @@ pub(crate) struct Kill {
 
     #[command(flatten)]
     pub(crate) targets: Targets,
+}
+
+/// `register`
+#[derive(Debug, Flags)]
+pub(crate) struct Register {
+    /// The service that it is an instance of
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) service: String,
+
+    /// The port by which others reach it
+    #[arg(long)]
+    pub(crate) port: u16,
+
+    /// The host by which others reach it [default: the address by which the registry is reached]
+    #[arg(long, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) address: Option<String>,
+
+    /// Its id, which no other instance may have [default: one is made up]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) id: Option<String>,
+
+    /// What else consumers want to know. May be given several times
+    #[arg(long = "meta", value_name = "NAME=VALUE", value_parser = values::pair)]
+    pub(crate) metadata: Vec<(String, String)>,
+
+    /// It is ready when: tcp (somebody listens), /PATH or http://HOST:PORT/PATH (answers 2xx or 3xx), exec:COMMAND (exits 0),
+    /// none (at once) [default: tcp]
+    #[arg(long, value_name = "CHECK", value_parser = str::parse::<Check>)]
+    pub(crate) check: Option<Check>,
+
+    /// When it has left keep serving for at most this long, or until nobody new comes; auto: as long as its consumers need to
+    /// hear of it [default: auto]
+    #[arg(long, value_name = "TIME|auto", value_parser = values::within)]
+    pub(crate) settle: Option<Within>,
+
+    /// How long the stop of COMMAND may take before SIGKILL, as for stop [default: $GRACEFULLY_GRACE, else 10]
+    #[arg(short, long, value_name = "TIME", allow_hyphen_values = true, value_parser = values::timeout)]
+    pub(crate) timeout: Option<Timeout>,
+
+    /// Where it is registered: file:///DIRECTORY, etcd://HOST:PORT/PREFIX; passwords come from the environment
+    #[arg(required = true, value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+
+    /// The program, if it is to be started and stopped together with its registration
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 /// `rm`

@@ -57,7 +57,7 @@ async fn conduct(monitor: UnixStream) -> Option<()> {
         let contained = Contained { id: job.target.id.clone(), known: told, say: say.clone() };
         let requested = Requested { at: job.requested_at, ago: job.elapsed };
         let plan = Plan::new(job.policy, Work::of(job.care, job.policy.then));
-        let stop = Stop { target: job.target, plan, requested };
+        let stop = Stop { target: job.target, plan, requested, discovery: None };
         let mut onlooker = |progress| drop(say.send(Order::Progress(raw(&progress))));
         let report = drive::walk(&contained, stop, &mut ordered, &mut onlooker).await;
         let _ = say.send(Order::Report(raw(&report)));

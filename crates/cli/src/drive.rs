@@ -12,6 +12,7 @@
 //! Two looks at the processes make the diagnosis: one before the stop signal, because afterwards there may be nobody
 //! left to look at; and one shortly before time runs out, because an engine kills by itself at that moment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -34,6 +35,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::traffic::Traffic;
+use crate::discovery::Discovery;
 
 mod traffic;
 
@@ -43,6 +45,15 @@ const LOOK_BEFORE_KILL: Duration = Duration::from_millis(100);
 /// How long an engine's own stop may take to return after its container has ended: dockerd waits up to two seconds for
 /// the streams and then releases the network.
 const ENGINE_RETURN: Duration = Duration::from_secs(10);
+
+/// How long leaving the places where others find it may take, however much time there is.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is kept of the time for that, to hear why it has failed.
+const TO_REPORT: Duration = Duration::from_millis(50);
+
+/// How long coming back to them may take.
+const REJOIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a restarted program is asked whether it is healthy, or has ended again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -58,6 +69,8 @@ pub(crate) struct Stop {
     pub(crate) target: Target,
     pub(crate) plan: Plan,
     pub(crate) requested: Requested,
+    /// Where others find it; there is something if the plan has to [deregister](gracefully_core::plan::Work::deregister).
+    pub(crate) discovery: Option<Arc<dyn Discovery>>,
 }
 
 /// When a stop was requested. Its budget is counted from there.
@@ -95,7 +108,7 @@ pub(crate) async fn walk(
     orders: &mut mpsc::UnboundedReceiver<Order>,
     onlooker: &mut (dyn FnMut(Progress) + Send),
 ) -> Report {
-    let Stop { target, plan, requested } = stop;
+    let Stop { target, plan, requested, discovery } = stop;
     let now = Instant::now();
     let (policy, settles) = (plan.policy, plan.work.settle.is_some());
     onlooker(Progress::Planned(policy));
@@ -105,6 +118,8 @@ pub(crate) async fn walk(
         sequence: Sequence::new(plan),
         epoch: now.checked_sub(requested.ago).unwrap_or(now),
         jobs: FuturesUnordered::new(),
+        discovery,
+        rejoining: None,
         terminating: None,
         kill_at: None,
         traffic: Traffic::new(settles),
@@ -131,6 +146,9 @@ struct Walk<'a> {
     sequence: Sequence,
     epoch: Instant,
     jobs: FuturesUnordered<BoxFuture<'a, Ended>>,
+    discovery: Option<Arc<dyn Discovery>>,
+    /// Until others find it again.
+    rejoining: Option<BoxFuture<'a, Result<(), String>>>,
     /// The engine's order to terminate, until it has returned.
     terminating: Option<BoxFuture<'a, Result<(), Error>>>,
     /// When the engine was told to kill by itself.
@@ -206,6 +224,15 @@ impl Walk<'_> {
         if let Some(terminating) = self.terminating.take() {
             let _ = timeout(ENGINE_RETURN, terminating).await;
         }
+        if let Some(rejoining) = self.rejoining.take() {
+            let why = match timeout(REJOIN_WITHIN, rejoining).await {
+                Ok(result) => result.err(),
+                Err(_) => Some(format!("not within {} s", REJOIN_WITHIN.as_secs())),
+            };
+            if let Some(why) = why {
+                self.notice(Finding::new(Code::Discovery, format!("It could not be put in again: {why}")));
+            }
+        }
     }
 
     fn tell(&mut self, event: Event) {
@@ -251,13 +278,29 @@ impl Walk<'_> {
                     }
                 }
                 Action::Done => done = true,
-                Action::Deregister | Action::Reregister | Action::Sweep(_) => {
-                    unreachable!("{action:?} is in no plan that this program makes")
+                Action::Deregister => self.leave_discovery(),
+                Action::Reregister => {
+                    let discovery = self.discovery.clone();
+                    self.rejoining =
+                        discovery.map(|discovery| async move { discovery.rejoin().await }.boxed());
                 }
+                Action::Sweep(_) => unreachable!("{action:?} is in no plan that this program makes"),
             }
         }
         self.tell_onlooker();
         done
+    }
+
+    /// Leaves every place where others find it, in the time that the plan has for that.
+    fn leave_discovery(&mut self) {
+        let Some(discovery) = self.discovery.clone() else {
+            return self.tell(Event::Deregistered(Ok(())));
+        };
+        let until = self.sequence.deadline().map(|at| at.saturating_sub(self.epoch.elapsed()));
+        // The reason why it took too long should still be in time for the report.
+        let within = until.map_or(LEAVE_WITHIN, |until| until.saturating_sub(TO_REPORT)).min(LEAVE_WITHIN);
+        let leave = async move { Ended::With(Event::Deregistered(discovery.leave(within).await)) };
+        self.jobs.push(leave.boxed());
     }
 
     /// Does something about the connections; where nothing can be done, says so once.
@@ -315,7 +358,10 @@ impl Walk<'_> {
     }
 
     fn notice_limit(&mut self, limit: Limit) {
-        let finding = traffic::finding(limit);
+        self.notice(traffic::finding(limit));
+    }
+
+    fn notice(&mut self, finding: Finding) {
         (self.onlooker)(Progress::Noticed(finding.clone()));
         self.findings.push(finding);
     }
@@ -400,8 +446,7 @@ impl Walk<'_> {
             return self.tell(Event::Started(Err("it has ended again".to_owned())));
         };
         if let Some(finding) = traffic::moved(&self.instance.network(), &running.network) {
-            (self.onlooker)(Progress::Noticed(finding.clone()));
-            self.findings.push(finding);
+            self.notice(finding);
         }
         match (self.traffic.active(), traffic::successor(&running)) {
             (Some(drain), Some(successor)) => {
@@ -430,8 +475,7 @@ impl Walk<'_> {
             self.jobs.push(sleep(left).map(move |()| Ended::HadTime(signal)).boxed());
         }
         for finding in diagnosis::before(signal, &family) {
-            (self.onlooker)(Progress::Noticed(finding.clone()));
-            self.findings.push(finding);
+            self.notice(finding);
         }
     }
 

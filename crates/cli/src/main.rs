@@ -16,6 +16,7 @@ use crate::usage::{Parsed, Program};
 mod args;
 mod commands;
 mod conductor;
+mod discovery;
 mod display;
 mod drive;
 mod engines;

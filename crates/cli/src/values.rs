@@ -66,6 +66,14 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A name and what it stands for.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("not NAME=VALUE".into()),
+    }
+}
+
 /// How long a phase may wait for traffic.
 pub(crate) fn within(text: &str) -> Result<Within, String> {
     match text {

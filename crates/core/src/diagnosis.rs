@@ -215,6 +215,8 @@ pub enum Code {
     NotVisible,
     /// Something about connections could not be done, or had a consequence.
     Traffic,
+    /// Others may still find it, or do not find it again.
+    Discovery,
     /// Something about the engine differs from what was asked.
     Engine,
     /// The log or the state could not be written.

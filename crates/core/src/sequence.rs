@@ -308,9 +308,7 @@ impl Sequence {
         match self.state {
             State::Deregister | State::Settle { .. } | State::Drain => {
                 self.leave(at, Outcome::Failed("aborted".to_string()));
-                if self.plan.work.deregister {
-                    self.actions.push_back(Action::Reregister);
-                }
+                self.reregister();
                 self.failure = Some(Reason::Aborted);
                 self.finish(at);
             }
@@ -500,10 +498,18 @@ impl Sequence {
 
     fn on_started(&mut self, at: Duration, result: Result<(), String>) {
         if let State::Starting { .. } = self.state {
-            if let Err(why) = result {
-                self.failure = Some(Reason::NotStarted(why));
+            match result {
+                Ok(()) => self.reregister(),
+                Err(why) => self.failure = Some(Reason::NotStarted(why)),
             }
             self.finish(at);
+        }
+    }
+
+    /// It serves on, or again, and has left the places where others find it.
+    fn reregister(&mut self) {
+        if self.plan.work.deregister {
+            self.actions.push_back(Action::Reregister);
         }
     }
 
@@ -517,7 +523,11 @@ impl Sequence {
             | State::Flush { .. }
             | State::Kill { .. }
             | State::Starting { .. } => {
+                let is_before_the_signal = self.phase().is_some_and(|phase| phase < Phase::Terminate);
                 self.leave(at, Outcome::Failed(why.clone()));
+                if is_before_the_signal {
+                    self.reregister();
+                }
                 self.failure = Some(Reason::EngineLost(why));
                 self.finish(at);
             }

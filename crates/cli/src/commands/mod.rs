@@ -6,11 +6,13 @@ mod kill;
 mod logs;
 mod pages;
 mod ps;
+mod register;
 mod rm;
 mod run;
 mod stop;
 mod wait;
 
+pub(crate) use self::register::Check;
 use gracefully_core::exit;
 use gracefully_core::signal::Signal;
 
@@ -27,6 +29,7 @@ pub(crate) fn execute(settings: &Settings, verb: Verb) -> anyhow::Result<u8> {
         Verb::Stop(args) => wait_for(stop::stop(settings, args)),
         Verb::Restart(args) => wait_for(stop::restart(settings, args)),
         Verb::Kill(args) => wait_for(kill::kill(settings, args)),
+        Verb::Register(args) => register::register(settings, &args),
         Verb::Wait(args) => wait_for(wait::wait(settings, args)),
         Verb::Ps(args) => wait_for(ps::ps(settings, args)),
         Verb::Logs(args) => wait_for(logs::logs(settings, args)),

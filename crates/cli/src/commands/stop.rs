@@ -297,7 +297,7 @@ async fn end(
         Conductor::Caller(instance) => {
             let (target, plan) = (target(found), plan(going.request, found));
             instance.check(&plan.policy)?;
-            let stop = drive::Stop { target, plan, requested: Requested::now() };
+            let stop = drive::Stop { target, plan, requested: Requested::now(), discovery: None };
             Ok(drive::walk(&*instance, stop, &mut orders, &mut onlooker).await)
         }
     }

@@ -23,7 +23,7 @@ pub(crate) fn verdict(name: &str, report: &Report) -> Vec<String> {
     lines.extend(report.connections.iter().flat_map(connections).map(|line| format!("{indent}{line}")));
     let told = report.findings.iter().filter(|finding| match finding.code {
         // Something was lost, or was not done as asked, however well the stop itself went.
-        Code::Engine | Code::Storage | Code::Traffic => true,
+        Code::Discovery | Code::Engine | Code::Storage | Code::Traffic => true,
         _ => report.verdict != Verdict::Graceful,
     });
     lines.extend(told.map(|finding| format!("{indent}{finding}")));

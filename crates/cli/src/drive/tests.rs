@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use gracefully_core::event::ExitStatus;
+use gracefully_core::phase::Outcome;
 use gracefully_core::plan::Work;
 use gracefully_core::policy::{Policy, Request, Settings};
 use gracefully_core::report::Reason;
@@ -107,6 +108,7 @@ fn stop(timeout: i64, then: Then) -> Stop {
         target: Target { engine: "pretended".into(), id: "1".into(), name: "web".into() },
         plan: Plan::new(Policy::resolve(&request, &Settings::default()), work),
         requested: Requested::now(),
+        discovery: None,
     }
 }
 
@@ -205,4 +207,74 @@ async fn onlookers_see_the_phases_in_their_order() {
     assert_eq!(began, ["terminate", "flush"]);
     let ended = seen.iter().filter(|p| matches!(p, Progress::Ended(_))).count();
     assert_eq!(ended, 6, "every phase is accounted for: {seen:?}");
+}
+
+/// A registry that takes so long to leave, and says what was asked of it.
+#[derive(Debug)]
+struct Registry {
+    takes: Duration,
+    asked: Mutex<Vec<(&'static str, u128)>>,
+    epoch: Instant,
+}
+
+impl Registry {
+    fn new(takes: Duration) -> Arc<Self> {
+        Arc::new(Self { takes, asked: Mutex::default(), epoch: Instant::now() })
+    }
+
+    fn asked(&self) -> Vec<(&'static str, u128)> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn note(&self, what: &'static str) {
+        self.asked.lock().unwrap().push((what, self.epoch.elapsed().as_millis()));
+    }
+}
+
+#[async_trait]
+impl Discovery for Registry {
+    async fn leave(&self, within: Duration) -> std::result::Result<(), String> {
+        self.note("leave");
+        sleep(self.takes.min(within)).await;
+        if self.takes > within { Err("too slow".to_owned()) } else { Ok(()) }
+    }
+
+    async fn rejoin(&self) -> std::result::Result<(), String> {
+        self.note("rejoin");
+        Err("it is down".to_owned())
+    }
+}
+
+/// As [`stop`], of what is registered there.
+fn stop_registered(registry: &Arc<Registry>, then: Then) -> Stop {
+    let stop = stop(10, then);
+    let work = Work { deregister: true, ..stop.plan.work };
+    Stop { plan: Plan::new(stop.plan.policy, work), discovery: Some(registry.clone()), ..stop }
+}
+
+#[tokio::test(start_paused = true)]
+async fn discovery_is_left_before_the_signal() {
+    let (program, registry) =
+        (Pretended::new(Some(Duration::from_millis(96))), Registry::new(Duration::from_millis(12)));
+    let report = walk_alone(&program, stop_registered(&registry, Then::Stay)).await;
+    assert_eq!(report.verdict, Verdict::Graceful);
+    assert_eq!((registry.asked(), program.calls()), (vec![("leave", 0)], vec![("terminate", 12)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_does_not_answer_stops_no_stop() {
+    let program = Pretended::new(Some(Duration::ZERO));
+    let registry = Registry::new(Duration::from_secs(60));
+    let report = walk_alone(&program, stop_registered(&registry, Then::Stay)).await;
+    assert_eq!(report.reason, Reason::Exited);
+    assert_eq!(report.steps[0].outcome, Outcome::Failed("too slow".to_owned()));
+    assert_eq!(program.calls(), [("terminate", 1_950)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_program_is_found_again_or_the_report_says_so() {
+    let (program, registry) = (Pretended::new(Some(Duration::ZERO)), Registry::new(Duration::ZERO));
+    let report = walk_alone(&program, stop_registered(&registry, Then::Start)).await;
+    assert_eq!(registry.asked(), [("leave", 0), ("rejoin", 0)]);
+    assert_eq!(report.findings[0].message, "It could not be put in again: it is down");
 }

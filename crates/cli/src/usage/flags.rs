@@ -48,9 +48,14 @@ impl Words {
         self.left.pop_front()
     }
 
+    /// The names that were found between the flags.
+    pub(super) fn take_names(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.names)
+    }
+
     /// The names, once there are no more flags.
     pub(super) fn rest(&mut self) -> Vec<String> {
-        let mut names = std::mem::take(&mut self.names);
+        let mut names = self.take_names();
         names.extend(self.left.drain(..));
         names
     }

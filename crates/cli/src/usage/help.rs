@@ -8,15 +8,16 @@ use super::Program;
 use crate::args::Args;
 
 /// The commands as `--help` shows them.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Stop and start", &["stop", "restart", "run", "kill", "rm"]),
+    ("Be found", &["register"]),
     ("Look", &["ps", "logs", "wait", "inspect"]),
     ("Try", &["demo"]),
     ("Set up", &["plugin", "completions", "man", "version"]),
 ];
 
 /// What follows a command's name in its usage line, in docker's words; and examples.
-const VERBS: [(&str, &str, &str); 14] = [
+const VERBS: [(&str, &str, &str); 15] = [
     (
         "run",
         "[OPTIONS] COMMAND [ARG...]",
@@ -65,6 +66,23 @@ Examples:
   gracefully kill -s HUP web            have it read its configuration again
 
 With SIGKILL it returns when the container has stopped, with any other signal at once.",
+    ),
+    (
+        "register",
+        "[OPTIONS] --service NAME --port PORT URL [URL...] [-- COMMAND [ARG...]]",
+        "\
+Examples:
+  gracefully register etcd://10.0.0.2:2379 --service web --port 8080 -- ./server
+  gracefully register file:///run/services --service web --port 8080 --check /readyz
+
+With a COMMAND it is started, registered when it is ready, and stopped gracefully when we are asked to end: out of the registries, \
+until nobody new comes, until nothing is under way, then the signal. If it ends by itself, it is taken out at once. Without one this is a \
+sidecar for a program that somebody else starts and stops: gracefully-init --sidecar 'gracefully register …' -- ./server
+
+A second SIGTERM or SIGINT waits no more. A registry that cannot be reached is tried again and again; the program runs meanwhile.
+
+Exit codes: the program's own; without one 0, or 1 if it could not be taken out; 125 if the command line is wrong, 126 and 127 if the \
+program cannot be started.",
     ),
     ("wait", "CONTAINER [CONTAINER...]", "Prints one exit code a line, in the order of the names."),
     (

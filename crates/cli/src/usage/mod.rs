@@ -198,7 +198,9 @@ pub(crate) fn parse(program: Program, line: Vec<OsString>) -> Result<Parsed, Ref
     descend(&root, &mut place, &mut words, &mut read)?;
     let in_order = if place.is("run") { Positionals::EndFlags } else { Positionals::Anywhere };
     read.flags(&root, &place, &mut words, in_order)?;
-    let names = words.rest();
+    // Where a verb may run a command, it stands behind `--`, and names do not.
+    let has_command = place.command.get_positionals().any(clap::Arg::is_last_set);
+    let names = if has_command { words.take_names() } else { words.rest() };
 
     // Values are looked at where they stand, so a bad one comes before a wrong number of names.
     let arity = Arity::of(place.command);
@@ -211,6 +213,9 @@ pub(crate) fn parse(program: Program, line: Vec<OsString>) -> Result<Parsed, Ref
     if read.help || place.command.has_subcommands() {
         let mut command = place.command.clone();
         return Ok(Parsed::Say(help::render(&mut command)));
+    }
+    if has_command {
+        read.command = Some(words.rest());
     }
     let args = read.convert(&root, &place, names)?;
     Ok(Parsed::Do(Box::new(args)))
@@ -273,13 +278,22 @@ struct Reading {
     values: Vec<String>,
     /// Switches: the last word counts.
     switches: Vec<(String, bool)>,
+    /// What stands behind `--`, where that is something else than names.
+    command: Option<Vec<String>>,
     help: bool,
     version: bool,
 }
 
 impl Reading {
     fn new() -> Self {
-        Self { commands: vec![], values: vec![], switches: vec![], help: false, version: false }
+        Self {
+            commands: vec![],
+            values: vec![],
+            switches: vec![],
+            command: None,
+            help: false,
+            version: false,
+        }
     }
 
     fn flags(
@@ -319,13 +333,20 @@ impl Reading {
             .cloned()
             .chain(switches)
             .partition(|flag| root.get_arguments().any(|arg| is(arg, flag)));
+        let dashes = || "--".to_owned();
+        let names_and_command: Vec<String> = match &self.command {
+            Some(command) => {
+                let dashes = (!command.is_empty()).then(dashes);
+                names.into_iter().chain(dashes).chain(command.iter().cloned()).collect()
+            }
+            None => (!names.is_empty()).then(dashes).into_iter().chain(names).collect(),
+        };
         let words = ["gracefully".to_owned()]
             .into_iter()
             .chain(before)
             .chain(self.commands.iter().cloned())
             .chain(after)
-            .chain((!names.is_empty()).then(|| "--".to_owned()))
-            .chain(names);
+            .chain(names_and_command);
         root.clone()
             .try_get_matches_from(words)
             .and_then(|matches| Args::from_arg_matches(&matches))
@@ -355,6 +376,11 @@ fn refusal(error: &clap::Error, place: &Place<'_>) -> Refusal {
             }
             _ => "must not be empty".into(),
         },
+        // The text of docker's library, and its code, which is not that of a wrong flag.
+        ErrorKind::MissingRequiredArgument if !missing_flags(error).is_empty() => {
+            let message = format!("required flag(s) {} not set", missing_flags(error).join(", "));
+            return Refusal { code: exit::FAILURE, ..Refusal::flag(&message, place) };
+        }
         // Unknown flags and the number of names were looked at before.
         _ => return Refusal { text: error.to_string().trim_end().to_owned(), code: exit::FAILURE },
     };
@@ -366,6 +392,13 @@ fn refusal(error: &clap::Error, place: &Place<'_>) -> Refusal {
         None => format!("invalid argument {value:?} for {shown}: {why}"),
     };
     Refusal::flag(&message, place)
+}
+
+/// The flags without which a command makes no sense, in quotes.
+fn missing_flags(error: &clap::Error) -> Vec<String> {
+    let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else { return Vec::new() };
+    let names = missing.iter().filter_map(|arg| arg.strip_prefix("--")?.split([' ', '=']).next());
+    names.map(|name| format!("{name:?}")).collect()
 }
 
 #[cfg(test)]

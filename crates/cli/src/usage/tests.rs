@@ -364,3 +364,24 @@ fn the_name_is_taken_from_the_path_we_were_called_by() {
     assert_eq!(program("gracefully"), Program::Standalone);
     assert_eq!(Program::from_argv0(None), Program::Standalone);
 }
+
+#[test]
+fn a_command_stands_behind_dashes_and_names_before() {
+    let words = |text: &str| match understood(text).verb {
+        Verb::Register(args) => (args.urls.join(" "), args.port, args.command.join(" ")),
+        other => panic!("{text}: {other:?}"),
+    };
+    let row = |urls: &str, command: &str| (urls.to_owned(), 80, command.to_owned());
+    assert_eq!(words("register file:///a --service=web --port 80"), row("file:///a", ""));
+    assert_eq!(words("register --service web a:///b --port=80 c:///d --"), row("a:///b c:///d", ""));
+    assert_eq!(
+        words("register --service web --port 80 a:///b -- sh -c x -- --port 90"),
+        row("a:///b", "sh -c x -- --port 90")
+    );
+    assert_eq!(refused("register --service web --port 80 -- true").code, 1);
+    let missing = refused("register a:///b --service web");
+    assert!(
+        missing.code == 1 && missing.text.starts_with("required flag(s) \"port\" not set\n"),
+        "{missing:?}"
+    );
+}

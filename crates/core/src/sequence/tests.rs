@@ -303,6 +303,25 @@ fn an_abort_releases_what_was_held_and_registers_again() {
     assert_eq!(stop.conclusion().expect("done").reason, Reason::Aborted);
 }
 
+/// Whoever has left discovery and serves on, or again, comes back; and nobody else does.
+#[test]
+fn whoever_serves_is_found_again() {
+    let comes_back = |from: &str, event: Event| {
+        let states: BTreeMap<_, _> = states().into_iter().collect();
+        let mut stop = states[from].clone();
+        tell(&mut stop, &[(9_000, event)]).contains(&Action::Reregister)
+    };
+    let lost = || Event::EngineLost("gone".to_string());
+    assert!(comes_back("starting", Event::Started(Ok(()))));
+    assert!(!comes_back("starting", Event::Started(Err("crashed".to_string()))));
+    for before in ["deregister", "settle", "drain"] {
+        assert!(comes_back(before, lost()) && comes_back(before, Event::Aborted), "{before}");
+    }
+    for after in ["terminate", "sweep", "flush", "kill", "killed", "starting"] {
+        assert!(!comes_back(after, lost()) && !comes_back(after, Event::Aborted), "{after}");
+    }
+}
+
 #[test]
 fn a_crash_deregisters_at_once_and_sweeps_the_rest() {
     let mut stop = Sequence::new(everything());
