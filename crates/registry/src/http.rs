@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use ureq::http::{Method, Request, StatusCode};
+#[cfg(feature = "tls")]
 use ureq::tls::TlsConfig;
 
 use crate::{Deadline, Error, Result};
@@ -76,15 +77,23 @@ impl Servers {
     pub(crate) fn new(registry: String, hosts: Vec<String>, tls: Option<&Tls>) -> Result<Self> {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let config = ureq::Agent::config_builder()
-            .tls_config(tls.map_or_else(|| Ok(TlsConfig::default()), Tls::config)?)
             .user_agent("gracefully")
             .http_status_as_error(false)
             .max_redirects(0)
             .max_idle_connections(0)
             // A registry is near; a proxy of the environment is for what is far.
-            .proxy(None)
-            .build();
-        Ok(Self { registry, scheme, hosts, first: 0, agent: config.into() })
+            .proxy(None);
+        #[cfg(feature = "tls")]
+        let config = match tls {
+            Some(tls) => config.tls_config(tls.config()?),
+            None => config,
+        };
+        #[cfg(not(feature = "tls"))]
+        if tls.is_some() {
+            let why = "this program was built without TLS (feature \"tls\")".into();
+            return Err(Error::Failed { registry, why });
+        }
+        Ok(Self { registry, scheme, hosts, first: 0, agent: config.build().into() })
     }
 
     /// Asks one of them, and the next one if it does not answer; each has its share of the time.
@@ -167,6 +176,7 @@ pub(crate) fn escaped(text: &str) -> String {
 
 /// Who is trusted, and who we are.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "then it is refused"))]
 pub(crate) struct Tls {
     /// A file with the certificates that are trusted.
     pub(crate) authorities: Option<String>,
@@ -183,12 +193,6 @@ impl Tls {
     pub(crate) fn from_environment(authorities: &str, certificate: &str, key: &str) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self { authorities: variable(authorities), ours: variable(certificate).zip(variable(key)) }
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn config(&self) -> Result<TlsConfig> {
-        let what = format!("{self:?}");
-        Err(Error::Secret { what, why: "this program was built without TLS (feature \"tls\")".into() })
     }
 
     #[cfg(feature = "tls")]

@@ -1,9 +1,14 @@
 //! etcd, one server alone.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::{Value, json};
+
+use crate::bridge::Change;
 use crate::server::{find, free};
 use crate::{Missing, Server};
 
@@ -81,12 +86,58 @@ impl Etcd {
         keys.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 
+    /// Tells of every entry `PREFIX…/ID` that there is, and of every change, on a thread that ends with the server. Values are those of
+    /// the layout `plain`: JSON with the member `Addr`.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn watch(&self, prefix: &str, mut tell: impl FnMut(Change) + Send + 'static) {
+        let base = format!("http://{}/v3", self.at);
+        let mut end = prefix.as_bytes().to_vec();
+        // The next prefix of the same length.
+        *end.last_mut().expect("a prefix is not empty") += 1;
+        let (key, end) = (BASE64_STANDARD.encode(prefix), BASE64_STANDARD.encode(end));
+        let range = json!({ "key": key, "range_end": end });
+        let found = ureq::post(format!("{base}/kv/range")).send(range.to_string()).expect("etcd answers");
+        let found: Value = serde_json::from_reader(found.into_body().into_reader()).expect("JSON");
+        for entry in found["kvs"].as_array().into_iter().flatten() {
+            put(entry).into_iter().for_each(&mut tell);
+        }
+        let next =
+            found["header"]["revision"].as_str().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) + 1;
+        let create = json!({ "key": key, "range_end": end, "start_revision": next.to_string() });
+        let watch = ureq::post(format!("{base}/watch")).send(json!({ "create_request": create }).to_string());
+        let lines = BufReader::new(watch.expect("etcd answers").into_body().into_reader()).lines();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let Ok(news) = serde_json::from_str::<Value>(&line) else { continue };
+                for event in news["result"]["events"].as_array().into_iter().flatten() {
+                    let change = if event["type"] == "DELETE" {
+                        text(&event["kv"]["key"]).map(Change::Gone)
+                    } else {
+                        put(&event["kv"])
+                    };
+                    change.into_iter().for_each(&mut tell);
+                }
+            }
+        });
+    }
+
     /// Ends all leases, as if they had run out.
     pub fn expire_all(&self) {
         for line in self.ctl(&["lease", "list"]).lines().filter(|line| !line.starts_with("found")) {
             self.ctl(&["lease", "revoke", line]);
         }
     }
+}
+
+fn text(value: &Value) -> Option<String> {
+    String::from_utf8(BASE64_STANDARD.decode(value.as_str()?).ok()?).ok()
+}
+
+fn put(entry: &Value) -> Option<Change> {
+    let value: Value = serde_json::from_str(&text(&entry["value"])?).ok()?;
+    Some(Change::Put(text(&entry["key"])?, value["Addr"].as_str()?.parse().ok()?))
 }
 
 fn etcdctl(at: SocketAddr, has_tls: bool, directory: &Path, words: &[&str]) -> Result<String, String> {

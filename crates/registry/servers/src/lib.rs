@@ -3,7 +3,10 @@
 //!
 //! A server that is not installed is no error but a [`Missing`], which says what to install.
 
+pub mod bridge;
 pub mod etcd;
+pub mod gate;
+pub mod haproxy;
 mod proxy;
 mod server;
 
