@@ -1,12 +1,13 @@
-//! What stands between a registry and a gateway that does not know it: whoever is registered is put in, and whoever is not is taken out.
+//! What stands between a registry and HAProxy, which does not know it: whoever is registered is put in, and whoever is not is taken out.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use crate::gate::Gateway;
+use crate::haproxy::{Haproxy, PLACES};
 
 /// What a watcher of a registry tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,28 +18,27 @@ pub enum Change {
     Gone(String),
 }
 
-/// The entries of a registry in the places of a gateway.
-#[derive(Debug)]
-pub struct Bridge<G> {
-    gateway: Arc<G>,
+/// The entries of a registry in the places of HAProxy.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    gateway: Arc<Haproxy>,
     /// It hears of every change so much later.
     delay: Duration,
+    entries: Arc<Mutex<Entries>>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
     /// Who has which place, and at which address.
-    entries: Arc<Mutex<BTreeMap<String, (usize, SocketAddr)>>>,
+    places: BTreeMap<String, (usize, SocketAddr)>,
+    /// Who had which place last: it is still counted there.
+    last: BTreeMap<SocketAddr, usize>,
 }
 
-/// Another handle of the same one.
-impl<G> Clone for Bridge<G> {
-    fn clone(&self) -> Self {
-        let Self { gateway, delay, entries } = self;
-        Self { gateway: Arc::clone(gateway), delay: *delay, entries: Arc::clone(entries) }
-    }
-}
-
-impl<G: Gateway> Bridge<G> {
+impl Bridge {
     /// A bridge to this gateway, with no entries.
-    pub fn new(gateway: Arc<G>, delay: Duration) -> Self {
-        Self { gateway, delay, entries: Arc::default() }
+    pub fn new(gateway: Haproxy, delay: Duration) -> Self {
+        Self { gateway: Arc::new(gateway), delay, entries: Arc::default() }
     }
 
     /// Carries out a change.
@@ -50,32 +50,40 @@ impl<G: Gateway> Bridge<G> {
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             park_timeout(left);
         }
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries();
         match change {
             Change::Put(id, at) => {
-                let is_free = |place: &usize| entries.values().all(|(taken, _)| taken != place);
-                let place = entries.get(&id).map(|(place, _)| *place);
-                let place =
-                    place.or_else(|| (1..=self.gateway.places()).find(is_free)).expect("a free place");
+                let is_free = |place: &usize| entries.places.values().all(|(taken, _)| taken != place);
+                let place = entries.places.get(&id).map(|(place, _)| *place);
+                let place = place.or_else(|| (1..=PLACES).find(is_free)).expect("a free place");
                 self.gateway.put(place, at);
-                entries.insert(id, (place, at));
+                entries.last.insert(at, place);
+                entries.places.insert(id, (place, at));
             }
             Change::Gone(id) => {
-                if let Some((place, _)) = entries.remove(&id) {
+                if let Some((place, _)) = entries.places.remove(&id) {
                     self.gateway.take(place);
                 }
             }
         }
     }
 
-    /// Is nobody there?
-    pub fn is_empty(&self) -> bool {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gateway for Bridge {
+    fn at(&self) -> SocketAddr {
+        self.gateway.at()
     }
 
-    /// The place of whoever is at this address.
-    pub fn place(&self, at: SocketAddr) -> Option<usize> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.values().find(|(_, there)| *there == at).map(|(place, _)| *place)
+    fn sends_to(&self, instance: SocketAddr) -> bool {
+        self.entries().places.values().any(|(_, at)| *at == instance)
+    }
+
+    fn requests(&self, instance: SocketAddr) -> Option<u64> {
+        let place = *self.entries().last.get(&instance)?;
+        Some(self.gateway.requests(place))
     }
 }

@@ -4,130 +4,192 @@
 //! end begins. Whatever a client does not get is counted.
 
 use std::fmt::Debug;
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::thread::{self, JoinHandle, park_timeout};
 use std::time::{Duration, Instant};
 
 use gracefully_core::signal::Signal;
-use gracefully_linux::PidFd;
-use gracefully_load::{Client, Load, Outcome, Tally};
+use gracefully_load::{Client, Load, Outcome, Running, Tally};
 
-use crate::server::free;
+use crate::bridge::Bridge;
+use crate::etcd::Etcd;
+use crate::haproxy::Haproxy;
+use crate::service::{Instance, Service};
+use crate::{Missing, Server};
 
 /// What sends requests to whoever it was told of.
-pub trait Gateway: Debug + Send + Sync + 'static {
+pub trait Gateway: Debug + Send + Sync {
     /// Where clients reach it.
     fn at(&self) -> SocketAddr;
 
-    /// How many instances it may know at once; their places have the numbers from 1 on.
-    fn places(&self) -> usize;
+    /// Does it send new requests to this instance?
+    fn sends_to(&self, instance: SocketAddr) -> bool;
 
-    /// This place is for this instance now.
-    fn put(&self, place: usize, at: SocketAddr);
-
-    /// No new request to this place.
-    fn take(&self, place: usize);
-
-    /// How many requests it has sent there.
-    fn requests(&self, place: usize) -> u64;
+    /// How many requests it has sent there, if it tells.
+    fn requests(&self, instance: SocketAddr) -> Option<u64>;
 }
 
-/// The program of the instances, and what is different from its usual ways.
-#[derive(Clone, Debug)]
-pub struct Service {
-    /// `examples/orders`.
-    pub program: PathBuf,
-    /// Where it registers itself; `None`: somebody else does.
-    pub registry: Option<String>,
-    /// Whatever else it is told.
-    pub environment: Vec<(&'static str, String)>,
-}
-
-/// A running instance. Dropping it kills it.
+/// A registry, and a gateway that hears of it.
 #[derive(Debug)]
-pub struct Instance {
-    child: Child,
-    pidfd: PidFd,
-    at: SocketAddr,
-    _book: tempfile::TempDir,
+pub struct Gate {
+    /// What the gateway is.
+    pub gateway: Box<dyn Gateway>,
+    /// Where instances register.
+    pub url: String,
+    /// What runs for it.
+    _servers: Vec<Server>,
 }
 
-impl Service {
-    /// The service as it is, registered there.
-    pub fn registered(program: &Path, registry: String) -> Self {
-        Self { program: program.into(), registry: Some(registry), environment: Vec::new() }
-    }
+/// Who hears of whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pair {
+    /// A bridge watches etcd and tells HAProxy over its runtime API.
+    EtcdHaproxy,
+}
 
-    /// Starts an instance, and waits until it listens.
-    ///
-    /// # Panics
-    /// If it does not.
-    pub fn start(&self) -> Instance {
-        self.start_at(free())
-    }
+impl Pair {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::EtcdHaproxy];
 
-    /// The same, where another one was.
-    ///
-    /// # Panics
-    /// If it does not listen.
-    pub fn start_at(&self, at: SocketAddr) -> Instance {
-        let book = tempfile::tempdir().expect("a directory");
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program).arg("serve").arg(at.to_string());
-        command.arg(book.path().join("book"));
-        if let Some(url) = &self.registry {
-            command.args(["--register", url]);
+    /// For a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EtcdHaproxy => "etcd, HAProxy",
         }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.expect("the service starts");
-        let pidfd = PidFd::open(child.id()).expect("it has not been waited for");
-        let instance = Instance { child, pidfd, at, _book: book };
-        wait_until("it listens", || TcpStream::connect(at).is_ok());
-        instance
     }
 }
 
-impl Instance {
-    /// Where it listens.
-    pub fn at(&self) -> SocketAddr {
-        self.at
-    }
-
-    /// Asks it to end, or kills it.
-    pub fn signal(&self, signal: Signal) {
-        // One that has ended hears nothing.
-        let _ = self.pidfd.send(signal);
-    }
-
-    /// Asks it to end, and waits until it has.
+impl Gate {
+    /// Starts both. What stands between them is so much late.
+    ///
+    /// # Errors
+    /// If one of them is not installed.
     ///
     /// # Panics
-    /// If it does not end.
-    pub fn stop(&mut self) {
-        self.signal(Signal::TERM);
+    /// If one of them does not start.
+    pub fn open(pair: Pair, delay: Duration) -> Result<Self, Missing> {
+        match pair {
+            Pair::EtcdHaproxy => {
+                let etcd = Etcd::start()?;
+                let bridge = Bridge::new(Haproxy::start()?, delay);
+                let told = bridge.clone();
+                etcd.watch("services/", move |change| told.apply(change));
+                let url = format!("etcd://{}", etcd.at());
+                Ok(Self { gateway: Box::new(bridge), url, _servers: vec![etcd.into_server()] })
+            }
+        }
+    }
+
+    /// Two instances, and the first one gets this signal while clients ask. Afterwards nobody is there.
+    ///
+    /// # Panics
+    /// If something does not happen that has to happen.
+    pub fn one_of_two_ends(&self, service: &Service, signal: Signal) -> Seen {
+        let [mut one, mut two] = [service.start(), service.start()];
+        for instance in [&one, &two] {
+            self.knows(instance);
+        }
+        let seen = self.end(&mut one, signal);
+        two.stop();
+        wait_until("both have left", || {
+            [&one, &two].iter().all(|instance| !self.gateway.sends_to(instance.at()))
+        });
+        seen
+    }
+
+    /// Two instances are restarted, one after the other, while clients ask.
+    ///
+    /// # Panics
+    /// If something does not happen that has to happen.
+    pub fn both_are_restarted(&self, service: &Service) -> Tally {
+        let mut instances = [service.start(), service.start()];
+        for instance in &instances {
+            self.knows(instance);
+        }
+        let clients = self.load();
+        for instance in &mut instances {
+            park_for(BEFORE);
+            instance.stop();
+            *instance = service.start_at(instance.at());
+            self.knows(instance);
+        }
+        park_for(AFTER);
+        let tally = clients.stop();
+        for instance in &mut instances {
+            instance.stop();
+        }
+        tally
+    }
+
+    /// Waits until the gateway sends requests to it.
+    fn knows(&self, instance: &Instance) {
+        wait_until("the gateway knows it", || self.gateway.sends_to(instance.at()));
+    }
+
+    /// Sixteen clients that keep their connections.
+    fn load(&self) -> Running {
+        Load { keep_alive: true, ..Load::new(self.gateway.at(), 16) }.start()
+    }
+
+    fn end(&self, instance: &mut Instance, signal: Signal) -> Seen {
+        let clients = self.load();
+        park_for(BEFORE);
+        let slow = ask_slowly(self.gateway.at());
+        park_for(SLOW_BEFORE);
         let began = Instant::now();
-        while !self.has_ended() {
+        instance.signal(signal);
+        let mut requests = self.gateway.requests(instance.at());
+        let mut last_request = requests.map(|_| Duration::ZERO);
+        while !instance.has_ended() {
+            let now = self.gateway.requests(instance.at());
+            if now.is_some() && now != requests {
+                (requests, last_request) = (now, Some(began.elapsed()));
+            }
             assert!(began.elapsed() < Duration::from_secs(60), "it does not end");
             park_timeout(Duration::from_millis(1));
         }
-    }
-
-    /// Has it ended?
-    ///
-    /// # Panics
-    /// If it is not our child.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("it is our child").is_some()
+        let ended = began.elapsed();
+        let slow_lost =
+            slow.into_iter().map(|asked| asked.join().expect("no panic")).filter(|ok| !ok).count();
+        park_for(AFTER);
+        let quick = clients.stop();
+        Seen { quick, slow: SLOW, slow_lost: slow_lost as u64, last_request, ended }
     }
 }
 
-impl Drop for Instance {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// The ways in which an instance may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As the library does it.
+    Gracefully,
+    /// It is killed, and nobody takes its registration out.
+    Killed,
+    /// It finishes what is under way, and nobody takes its registration out.
+    Closed,
+    /// It leaves, and closes without waiting until the gateway has heard of it, which is 300 ms late.
+    Unsettled,
+}
+
+impl End {
+    /// How late what stands before the gateway is.
+    pub fn delay(self) -> Duration {
+        Duration::from_millis(if self == Self::Unsettled { 300 } else { 0 })
+    }
+
+    /// One of two instances of this program ends so.
+    ///
+    /// # Panics
+    /// If something does not happen that has to happen.
+    pub fn show(self, gate: &Gate, orders: &Path) -> Seen {
+        let service = Service::registered(orders, &gate.url);
+        let unsettled = || service.clone().set("GRACEFULLY_SETTLE", "0");
+        match self {
+            Self::Gracefully => gate.one_of_two_ends(&service, Signal::TERM),
+            Self::Unsettled => gate.one_of_two_ends(&unsettled(), Signal::TERM),
+            Self::Killed => gate.one_of_two_ends(&service, Signal::KILL),
+            Self::Closed => gate.one_of_two_ends(&unsettled().held_by_another(), Signal::TERM),
+        }
     }
 }
 
@@ -136,12 +198,12 @@ impl Drop for Instance {
 pub struct Seen {
     /// What happened to quick requests.
     pub quick: Tally,
-    /// Slow requests that were asked, and those that were not answered.
+    /// Slow requests that were asked.
     pub slow: u64,
     /// Of these, how many were lost.
     pub slow_lost: u64,
-    /// From the signal until the last new request was sent to the instance.
-    pub last_request: Duration,
+    /// From the signal until the last new request was sent to the instance, if the gateway tells.
+    pub last_request: Option<Duration>,
     /// From the signal until it had ended.
     pub ended: Duration,
 }
@@ -152,7 +214,7 @@ impl Seen {
         self.quick.requests() + self.slow
     }
 
-    /// Those that were not answered.
+    /// Those that were not answered, also such as a client may ask again.
     pub fn failed(&self) -> u64 {
         self.quick.failed() + self.quick.raced + self.slow_lost
     }
@@ -166,38 +228,6 @@ const AFTER: Duration = Duration::from_millis(300);
 const SLOW_BEFORE: Duration = Duration::from_millis(200);
 const SLOW: u64 = 6;
 
-/// Clients ask, and an instance gets this signal. `place` is its place in the gateway.
-///
-/// # Panics
-/// If it does not end.
-pub fn end<G: Gateway>(gateway: &G, instance: &mut Instance, place: usize, signal: Signal) -> Seen {
-    let clients = load(gateway);
-    park_for(BEFORE);
-    let slow = ask_slowly(gateway.at());
-    park_for(SLOW_BEFORE);
-    let began = Instant::now();
-    instance.signal(signal);
-    let (mut requests, mut last_request) = (gateway.requests(place), Duration::ZERO);
-    while !instance.has_ended() {
-        let now = gateway.requests(place);
-        if now != requests {
-            (requests, last_request) = (now, began.elapsed());
-        }
-        assert!(began.elapsed() < Duration::from_secs(60), "it does not end");
-        park_timeout(Duration::from_millis(1));
-    }
-    let ended = began.elapsed();
-    let slow_lost = slow.into_iter().map(|asked| asked.join().expect("no panic")).filter(|ok| !ok).count();
-    park_for(AFTER);
-    let quick = clients.stop();
-    Seen { quick, slow: SLOW, slow_lost: slow_lost as u64, last_request, ended }
-}
-
-/// Sixteen clients that keep their connections.
-pub fn load<G: Gateway>(gateway: &G) -> gracefully_load::Running {
-    Load { keep_alive: true, ..Load::new(gateway.at(), 16) }.start()
-}
-
 fn ask_slowly(gateway: SocketAddr) -> Vec<JoinHandle<bool>> {
     let ask = move || Client::new(gateway, false).ask("/slow/2000").0 == Outcome::Answered;
     (0..SLOW).map(|_| thread::spawn(ask)).collect()
@@ -206,12 +236,12 @@ fn ask_slowly(gateway: SocketAddr) -> Vec<JoinHandle<bool>> {
 /// Waits until it is so.
 ///
 /// # Panics
-/// If it is not so after twenty seconds.
+/// If it is not so after thirty seconds.
 #[track_caller]
 pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
+        assert!(began.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
         park_timeout(Duration::from_millis(1));
     }
 }

@@ -9,12 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::gate::Gateway;
 use crate::server::{find, free};
 use crate::{Missing, Server};
 
 /// How many servers there may be at once.
-const PLACES: usize = 8;
+pub(crate) const PLACES: usize = 8;
 
 /// A running HAProxy with the backend `web`, whose servers are `s1` to `s8`.
 #[derive(Debug)]
@@ -56,6 +55,27 @@ impl Haproxy {
         ask(&self.socket(), command).expect("HAProxy answers")
     }
 
+    /// Where clients reach it.
+    pub fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// This place is for this server now.
+    pub fn put(&self, place: usize, at: SocketAddr) {
+        self.ask(&format!("set server web/s{place} addr {} port {}", at.ip(), at.port()));
+        self.ask(&format!("set server web/s{place} state ready"));
+    }
+
+    /// No new request to this place.
+    pub fn take(&self, place: usize) {
+        self.ask(&format!("set server web/s{place} state drain"));
+    }
+
+    /// How many requests it has sent to this place.
+    pub fn requests(&self, place: usize) -> u64 {
+        self.number(place, "stot")
+    }
+
     /// A number of `s1` and so on from `show stat`, by the name of its column.
     fn number(&self, place: usize, column: &str) -> u64 {
         let stat = self.ask("show stat");
@@ -65,29 +85,6 @@ impl Haproxy {
         let name = format!("s{place}");
         let mut found = rows.filter(|row| row.first() == Some(&"web") && row.get(1) == Some(&&*name));
         found.next().and_then(|row| row.get(at)?.parse().ok()).unwrap_or(0)
-    }
-}
-
-impl Gateway for Haproxy {
-    fn at(&self) -> SocketAddr {
-        self.at
-    }
-
-    fn places(&self) -> usize {
-        PLACES
-    }
-
-    fn put(&self, place: usize, at: SocketAddr) {
-        self.ask(&format!("set server web/s{place} addr {} port {}", at.ip(), at.port()));
-        self.ask(&format!("set server web/s{place} state ready"));
-    }
-
-    fn take(&self, place: usize) {
-        self.ask(&format!("set server web/s{place} state drain"));
-    }
-
-    fn requests(&self, place: usize) -> u64 {
-        self.number(place, "stot")
     }
 }
 

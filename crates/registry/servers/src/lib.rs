@@ -9,6 +9,7 @@ pub mod gate;
 pub mod haproxy;
 mod proxy;
 mod server;
+pub mod service;
 
 pub use self::proxy::{Fault, Proxy};
 pub use self::server::{Missing, Server, find, free};
