@@ -6,6 +6,7 @@
 pub mod etcd;
 mod proxy;
 mod server;
+pub mod zookeeper;
 
 pub use self::proxy::{Fault, Proxy};
 pub use self::server::{Missing, Server, find, free};
