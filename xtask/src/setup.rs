@@ -40,6 +40,8 @@ const NEEDS: &[Need] = &[
     Need { program: "gunicorn", package: "gunicorn", what_for: "the same" },
     Need { program: "etcd", package: "etcd-server", what_for: "a registry" },
     Need { program: "etcdctl", package: "etcd-client", what_for: "its own client" },
+    Need { program: "java", package: "default-jre-headless", what_for: "a registry in Java" },
+    Need { program: "/usr/share/java/zookeeper.jar", package: "zookeeper", what_for: "the same" },
     Need { program: "curl", package: "curl", what_for: "clients that speak TLS and HTTP/2" },
     Need { program: "openssl", package: "openssl", what_for: "a certificate for them" },
     Need {

@@ -30,9 +30,9 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::http::{Answer, Question, Servers, Tls, escaped};
+use crate::http::{Answer, Question, Servers, Tls};
 use crate::secret::Secret;
-use crate::url::Url;
+use crate::url::{Url, escaped};
 use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
 
 const PORT: u16 = 2379;

@@ -30,7 +30,7 @@ pub(crate) struct Servers {
 #[derive(Clone, Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) method: Method,
-    /// With its query; what is not allowed in one is [escaped].
+    /// With its query; what is not allowed in one is [escaped](crate::url::escaped).
     pub(crate) path: &'a str,
     pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) body: Option<&'a str>,
@@ -161,19 +161,6 @@ impl Servers {
     }
 }
 
-/// A part of a path, or a value of its query: whatever means something else there is escaped (RFC 3986, section 2).
-pub(crate) fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(byte.into());
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
-}
-
 /// Who is trusted, and who we are.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "then it is refused"))]
@@ -230,16 +217,5 @@ impl Tls {
             .root_certs(RootCerts::new_with_certs(&roots))
             .client_cert(ours)
             .build())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_in_a_name_means_something_in_a_path() {
-        assert_eq!(escaped("web-1.a_b~"), "web-1.a_b~");
-        assert_eq!(escaped("a/b:c@d?e&f=g#h%i ä"), "a%2Fb%3Ac%40d%3Fe%26f%3Dg%23h%25i%20%C3%A4");
     }
 }

@@ -40,11 +40,13 @@ impl<'a> Url<'a> {
     }
 
     /// How it is called in messages: without its settings.
+    #[cfg(any(feature = "http", feature = "zookeeper"))]
     pub(crate) fn name(&self) -> String {
         self.text.split('?').next().unwrap_or_default().to_owned()
     }
 
     /// The servers, each with a port; at least one.
+    #[cfg(any(feature = "http", feature = "zookeeper"))]
     pub(crate) fn servers(&self, usual_port: u16) -> Result<Vec<String>> {
         let server = |text: &str| {
             // An IPv6 address is in brackets, so that its colons are none before a port.
@@ -104,6 +106,7 @@ impl<'a> Settings<'a> {
     }
 
     /// One of these words, with what each of them means; the first one unless something is said.
+    #[cfg(feature = "http")]
     pub(crate) fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Result<T> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         let chosen = self.text(name, &words.join("|")).unwrap_or(words[0]);
@@ -120,6 +123,20 @@ impl<'a> Settings<'a> {
             if self.known.is_empty() { "none".to_owned() } else { format!("only {}", self.known.join(", ")) };
         Err(self.url.error(&format!("there is no setting {:?}, {known}", format!("{name}={value}"))))
     }
+}
+
+/// A part of a path, or a value of its query: whatever means something else there is escaped (RFC 3986, section 2).
+#[cfg(any(feature = "http", feature = "zookeeper"))]
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(byte.into());
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -176,5 +193,11 @@ mod tests {
             let why = Url::parse(text).and_then(|url| ttl(&url)).unwrap_err().to_string();
             assert!(why.contains(named) && !why.contains("secret"), "{why}");
         }
+    }
+
+    #[test]
+    fn nothing_in_a_name_means_something_in_a_path() {
+        assert_eq!(escaped("web-1.a_b~"), "web-1.a_b~");
+        assert_eq!(escaped("a/b:c@d?e&f=g#h%i ä"), "a%2Fb%3Ac%40d%3Fe%26f%3Dg%23h%25i%20%C3%A4");
     }
 }

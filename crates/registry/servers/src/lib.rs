@@ -10,6 +10,7 @@ pub mod haproxy;
 mod proxy;
 mod server;
 pub mod service;
+pub mod zookeeper;
 
 pub use self::proxy::{Fault, Proxy};
 pub use self::server::{Missing, Server, find, free};

@@ -17,6 +17,7 @@ macro_rules! cases {
     ($($case:ident),* $(,)?) => {
         cases!(@ file world::file::start, $($case)*);
         cases!(@ etcd world::etcd::start, $($case)*);
+        cases!(@ zookeeper world::zookeeper::start, $($case)*);
     };
     (@ $registry:ident $start:expr, $($case:ident)*) => {
         mod $registry {

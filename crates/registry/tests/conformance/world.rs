@@ -2,6 +2,7 @@
 
 pub(crate) mod etcd;
 pub(crate) mod file;
+pub(crate) mod zookeeper;
 
 use gracefully_registry::Registry;
 use gracefully_servers::{Missing, Proxy};
