@@ -3,6 +3,17 @@
 //! `DIRECTORY/SERVICE/ID.json` is there as a whole or not at all (rename(2)). The heartbeat is the time of its last change: an
 //! entry that is older than its `ttl_seconds` belongs to a process that has died. Each heartbeat of anybody removes such
 //! entries of the same service.
+//!
+//! Gateways read files, too, of forms of their own. With a `layout` there is one more, with all instances of the service, which whoever
+//! changes something writes anew:
+//!
+//! | `layout` | file | what it is |
+//! |---|---|---|
+//! | `plain` | | |
+//! | `envoy` | `DIRECTORY/SERVICE.eds.json` | a response of the endpoint discovery service, for a `path_config_source` |
+//! | `traefik` | `DIRECTORY/SERVICE.yml` | a service of the file provider, whose routers are in a file of somebody else's |
+//!
+//! All instances of a service have the same layout.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,8 +22,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use self::layout::Layout;
 use crate::url::Url;
 use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
+
+mod layout;
 
 /// How long an entry lives without a heartbeat.
 const TTL: Duration = Duration::from_secs(10);
@@ -28,7 +42,15 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub struct Directory {
     path: PathBuf,
     ttl: Duration,
-    entry: Option<PathBuf>,
+    layout: Layout,
+    entry: Option<Entry>,
+}
+
+/// Where our entry is.
+#[derive(Clone, Debug)]
+struct Entry {
+    service: String,
+    path: PathBuf,
 }
 
 impl Directory {
@@ -38,8 +60,9 @@ impl Directory {
         }
         let mut settings = url.settings()?;
         let ttl = settings.ttl(TTL, LEAST)?;
+        let layout = settings.choice("layout", Layout::ALL)?;
         settings.end()?;
-        Ok(Self { path: url.path.into(), ttl, entry: None })
+        Ok(Self { path: url.path.into(), ttl, layout, entry: None })
     }
 
     fn failed(&self, what: &Path, error: &io::Error) -> Error {
@@ -54,57 +77,66 @@ impl Directory {
     fn name(&self) -> String {
         format!("file://{}", self.path.display())
     }
+
+    fn entry(&self) -> Result<Entry> {
+        self.entry.clone().ok_or(Error::NotRegistered)
+    }
+
+    /// Writes the file that gateways read, if there is one.
+    fn render(&self, deadline: Deadline) -> Result<()> {
+        let Some(Entry { service, .. }) = &self.entry else { return Ok(()) };
+        self.layout.render(&self.path, service, deadline).map_err(|(path, error)| self.failed(&path, &error))
+    }
 }
 
 impl Registry for Directory {
-    fn register(&mut self, instance: &Instance, _: Deadline) -> Result<()> {
+    fn register(&mut self, instance: &Instance, deadline: Deadline) -> Result<()> {
         let directory = self.path.join(escaped(&instance.service));
         fs::create_dir_all(&directory).map_err(|error| self.failed(&directory, &error))?;
-        let entry = directory.join(format!("{}.json", escaped(&instance.id)));
-        let new = directory.join(format!(".{}.new", escaped(&instance.id)));
-        let written = File::create(&new)
-            .and_then(|mut file| writeln!(file, "{}", to_json(instance, self.ttl)))
-            .and_then(|()| fs::rename(&new, &entry));
-        if let Err(error) = written {
-            let _ = fs::remove_file(&new);
-            return Err(self.failed(&entry, &error));
-        }
-        sweep(&entry);
-        self.entry = Some(entry);
-        Ok(())
+        let path = directory.join(format!("{}.json", escaped(&instance.id)));
+        let text = format!("{}\n", to_json(instance, self.ttl));
+        replace(&path, text.as_bytes()).map_err(|error| self.failed(&path, &error))?;
+        sweep(&path);
+        self.entry = Some(Entry { service: instance.service.clone(), path });
+        self.render(deadline)
     }
 
-    fn keep_alive(&mut self, _: Deadline) -> Result<Alive> {
-        let entry = self.entry.as_ref().ok_or(Error::NotRegistered)?;
+    fn keep_alive(&mut self, deadline: Deadline) -> Result<Alive> {
+        let Entry { path, .. } = self.entry()?;
         // Others take its process for dead, and may be about to remove it.
-        if is_expired(entry) {
+        if is_expired(&path) {
             return Ok(Alive::Lost);
         }
         let touched =
-            File::options().write(true).open(entry).and_then(|file| file.set_modified(SystemTime::now()));
+            File::options().write(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         match touched {
             Ok(()) => {
-                sweep(entry);
+                if sweep(&path) {
+                    self.render(deadline)?;
+                }
                 Ok(Alive::Yes)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Alive::Lost),
-            Err(error) => Err(self.failed(entry, &error)),
+            Err(error) => Err(self.failed(&path, &error)),
         }
     }
 
-    fn deregister(&mut self, _: Deadline) -> Result<Left> {
-        let entry = self.entry.as_ref().ok_or(Error::NotRegistered)?;
-        let was_found = !is_expired(entry);
-        match fs::remove_file(entry) {
-            Ok(()) => Ok(if was_found { Left::Now } else { Left::Before }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Left::Before),
-            Err(error) => Err(self.failed(entry, &error)),
-        }
+    fn deregister(&mut self, deadline: Deadline) -> Result<Left> {
+        let Entry { path, .. } = self.entry()?;
+        let was_found = !is_expired(&path);
+        let left = match fs::remove_file(&path) {
+            Ok(()) if was_found => Left::Now,
+            Ok(()) => Left::Before,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Left::Before,
+            Err(error) => return Err(self.failed(&path, &error)),
+        };
+        self.render(deadline)?;
+        Ok(left)
     }
 
     fn is_visible(&mut self, _: Deadline) -> Result<bool> {
-        let entry = self.entry.as_ref().ok_or(Error::NotRegistered)?;
-        Ok(entry.exists() && !is_expired(entry))
+        let Entry { path, .. } = self.entry()?;
+        Ok(path.exists() && !is_expired(&path))
     }
 
     fn hints(&self) -> Hints {
@@ -116,29 +148,42 @@ impl Registry for Directory {
 /// have been removed.
 pub fn instances(directory: impl AsRef<Path>, service: &str) -> Vec<Instance> {
     let Ok(entries) = fs::read_dir(directory.as_ref().join(escaped(service))) else { return Vec::new() };
-    let entries = entries.flatten().filter_map(|entry| Entry::read(&entry.path()));
+    let entries = entries.flatten().filter_map(|entry| Found::read(&entry.path()));
     entries.filter(|entry| !entry.is_expired).filter_map(|entry| entry.instance()).collect()
 }
 
-/// Removes what processes that have died have left beside this entry.
-fn sweep(entry: &Path) {
-    let Some(Ok(entries)) = entry.parent().map(fs::read_dir) else { return };
-    for other in entries.flatten().map(|other| other.path()) {
-        // Somebody else may have been quicker.
-        if other != entry && is_expired(&other) {
-            let _ = fs::remove_file(&other);
-        }
+/// Puts a file there as a whole, or leaves what was there.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{}.new", name.trim_end_matches(".json")));
+    let written =
+        File::create(&new).and_then(|mut file| file.write_all(text)).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
     }
+    written
+}
+
+/// Removes what processes that have died have left beside this entry. Was there anything?
+fn sweep(entry: &Path) -> bool {
+    let Some(Ok(entries)) = entry.parent().map(fs::read_dir) else { return false };
+    let others = entries.flatten().map(|other| other.path()).filter(|other| other != entry);
+    let dead: Vec<PathBuf> = others.filter(|other| is_expired(other)).collect();
+    for dead in &dead {
+        // Somebody else may have been quicker.
+        let _ = fs::remove_file(dead);
+    }
+    !dead.is_empty()
 }
 
 /// A file of the directory, as far as it is one of ours.
-struct Entry {
+struct Found {
     json: Value,
     /// Has its process said nothing for so long that it must have died?
     is_expired: bool,
 }
 
-impl Entry {
+impl Found {
     /// `None`: it is none, or not any more.
     ///
     /// What has another name is being written, or was left by somebody who was killed then. Other things than files may have
@@ -173,7 +218,7 @@ impl Entry {
 
 /// Has its process said nothing for so long that it must have died? Not so of what is no entry.
 fn is_expired(path: &Path) -> bool {
-    Entry::read(path).is_some_and(|entry| entry.is_expired)
+    Found::read(path).is_some_and(|entry| entry.is_expired)
 }
 
 fn to_json(instance: &Instance, ttl: Duration) -> Value {
@@ -220,7 +265,7 @@ mod tests {
         let path = directory.path().join("web.json");
         let read = |text: &str| {
             fs::write(&path, text).unwrap();
-            Entry::read(&path).and_then(|entry| entry.instance())
+            Found::read(&path).and_then(|entry| entry.instance())
         };
         assert_eq!(read(&to_json(&instance, TTL).to_string()), Some(instance));
         for torn in

@@ -12,7 +12,7 @@
 //!
 //! | URL | what |
 //! |---|---|
-//! | `file:///DIRECTORY?ttl=SECONDS` | a file for each instance in a directory: needs no server ([`mod@file`]) |
+//! | `file:///DIRECTORY?ttl=SECONDS&layout=plain\|envoy\|traefik` | a file for each instance in a directory: needs no server ([`mod@file`]) |
 //! | `etcd://HOST:PORT/PREFIX?ttl=SECONDS&layout=plain\|traefik` | keys with a lease in etcd; `etcds://` with TLS (`etcd`, feature `http`) |
 //! | `zookeeper://HOST:PORT/BASE?ttl=SECONDS` | ephemeral nodes in ZooKeeper, as Curator has them (`zookeeper`, feature `zookeeper`) |
 //!

@@ -106,7 +106,6 @@ impl<'a> Settings<'a> {
     }
 
     /// One of these words, with what each of them means; the first one unless something is said.
-    #[cfg(feature = "http")]
     pub(crate) fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Result<T> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         let chosen = self.text(name, &words.join("|")).unwrap_or(words[0]);

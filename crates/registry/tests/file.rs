@@ -124,3 +124,34 @@ fn what_is_no_entry_is_left_out_and_keeps_nobody() {
     assert_eq!(registry.deregister(soon()).unwrap(), Left::Now);
     assert_eq!(world.consumer_finds("web"), []);
 }
+
+/// Whoever comes, goes, or is found dead changes the file that a gateway reads, and nobody's change is lost.
+#[test]
+fn a_gateway_reads_everybody_in_one_file() {
+    let world = World::new();
+    let url = format!("file://{}?ttl=2&layout=envoy", world.directory.path().display());
+    let all = world.directory.path().join("web.eds.json");
+    let ports = || {
+        let text = std::fs::read_to_string(&all).unwrap();
+        (8080..8090).filter(|port| text.contains(&format!("\"port_value\":{port}}}"))).collect::<Vec<u16>>()
+    };
+    let mut members: Vec<_> = std::thread::scope(|scope| {
+        let join = |port: u16| {
+            let mut registry = open(&url).unwrap();
+            registry.register(&Instance { port, ..instance(&port.to_string()) }, soon()).unwrap();
+            registry
+        };
+        let joining: Vec<_> = (8080..8090).map(|port| scope.spawn(move || join(port))).collect();
+        joining.into_iter().map(|joining| joining.join().unwrap()).collect()
+    });
+    assert_eq!(ports(), (8080..8090).collect::<Vec<u16>>());
+    assert_eq!(members.remove(0).deregister(soon()).unwrap(), Left::Now);
+    assert_eq!(ports(), (8081..8090).collect::<Vec<u16>>());
+    // Of the others only one lives.
+    world.expire("web");
+    let mut last = members.remove(0);
+    assert_eq!(last.keep_alive(soon()).unwrap(), Alive::Lost);
+    last.register(&Instance { port: 8081, ..instance("8081") }, soon()).unwrap();
+    assert_eq!(ports(), [8081]);
+    assert_eq!(world.consumer_finds("web").len(), 1);
+}
