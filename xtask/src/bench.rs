@@ -5,6 +5,7 @@
 //! says nothing that was not measured in this run.
 
 mod conmon;
+mod discovery;
 mod drain;
 mod init;
 mod library;
@@ -30,12 +31,13 @@ use crate::{command, setup};
 const GRACEFULLY: [&str; 3] = ["stop", "drain", "restart"];
 const INIT: [&str; 2] = ["init", "suite"];
 const LIBRARY: [&str; 1] = ["library"];
+const DISCOVERY: [&str; 1] = ["discovery"];
 
 /// Measures everything, or only the parts that are named, and prints the pages; with `--write`, a page that has all its parts is
 /// written down, too.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (mut quick, mut write, mut only) = (false, false, Vec::new());
-    let known = [&GRACEFULLY[..], &INIT, &LIBRARY].concat();
+    let known = [&GRACEFULLY[..], &INIT, &LIBRARY, &DISCOVERY].concat();
     for arg in args {
         match arg.as_str() {
             "--quick" => quick = true,
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         (&GRACEFULLY[..], "BENCHMARKS.md", gracefully as fn(&[&str], bool) -> Result<String>),
         (&INIT, "docs/init-benchmarks.md", inits),
         (&LIBRARY, "docs/library-benchmarks.md", |_, quick| library::measure(quick)),
+        (&DISCOVERY, "docs/discovery-benchmarks.md", |_, quick| discovery::measure(quick)),
     ] {
         let measured: Vec<&str> = parts.iter().copied().filter(wanted).collect();
         if measured.is_empty() {

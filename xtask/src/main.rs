@@ -2,9 +2,9 @@
 //!
 //! | command | |
 //! |---|---|
-//! | `cargo xtask setup` | installs from Debian what the tests need and is missing (as root), else says what to install |
+//! | `cargo xtask setup` | installs what the tests need and is missing: from Debian (as root, else it says what), and gateways from the Python package index into the target directory |
 //! | `cargo xtask test [FILTER…]` | setup, a private Docker daemon and Podman, every test of the workspace, one summary |
-//! | `cargo xtask bench [stop] [drain] [restart] [--quick] [--write]` | measures us against docker, all or only these parts; `--write` puts it into BENCHMARKS.md |
+//! | `cargo xtask bench [PART…] [--quick] [--write]` | measures everything, or only these parts (see `bench.rs`); `--write` puts it into its page |
 //! | `cargo xtask images` | builds the static binaries of the tests and says where they are |
 #![expect(
     clippy::print_stdout,
@@ -21,6 +21,7 @@ mod images;
 mod podman;
 mod setup;
 mod test;
+mod wheels;
 
 use std::process::ExitCode;
 
@@ -42,7 +43,7 @@ fn run(args: &[String]) -> Result<()> {
         bail!("which task? setup, test, bench or images");
     };
     match task.as_str() {
-        "setup" => setup::run(),
+        "setup" => setup::run().and_then(|()| wheels::install().map(drop)),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
         "images" => {

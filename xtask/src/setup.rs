@@ -36,6 +36,7 @@ const NEEDS: &[Need] = &[
     Need { program: "python3", package: "python3", what_for: "a program that is stopped under load" },
     Need { program: "nginx", package: "nginx-light", what_for: "the same" },
     Need { program: "haproxy", package: "haproxy", what_for: "the same" },
+    Need { program: "pip3", package: "python3-pip", what_for: "gateways that are not in Debian" },
     Need { program: "node", package: "nodejs", what_for: "the same" },
     Need { program: "gunicorn", package: "gunicorn", what_for: "the same" },
     Need { program: "etcd", package: "etcd-server", what_for: "a registry" },

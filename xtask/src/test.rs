@@ -17,12 +17,13 @@ use signal_hook::iterator::Signals;
 use crate::artifacts::{self, Artifacts, cargo, root};
 use crate::dockerd::{Dockerd, Options};
 use crate::podman::Podman;
-use crate::{autopsy, command, images, setup};
+use crate::{autopsy, command, images, setup, wheels};
 
 /// Runs everything; `filters` are passed to the test runner.
 pub(crate) fn run(filters: &[String]) -> Result<()> {
     let began = Instant::now();
     setup::run()?;
+    let tools = wheels::install()?;
     let interruption = Interruption::watch()?;
     let artifacts = artifacts::build()?;
     let scratch = tempfile::Builder::new().prefix("gracefully-test-").tempdir()?;
@@ -37,6 +38,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         ("GRACEFULLY_TEST_SEED", artifacts.seed.display().to_string()),
         ("GRACEFULLY_TEST_MONITOR", artifacts.monitor.display().to_string()),
         ("GRACEFULLY_TEST_INIT", artifacts.init.display().to_string()),
+        ("GRACEFULLY_TEST_TOOLS", tools.display().to_string()),
         ("GRACEFULLY_TEST_SKIPS", skips.display().to_string()),
     ];
     match &docker {

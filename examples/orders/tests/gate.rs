@@ -34,6 +34,9 @@ macro_rules! pairs {
 
 pairs! {
     etcd_haproxy Pair::EtcdHaproxy;
+    zookeeper_haproxy Pair::ZookeeperHaproxy;
+    etcd_traefik Pair::EtcdTraefik;
+    file_envoy Pair::FileEnvoy;
 }
 
 fn open_or_skip(pair: Pair, delay: Duration, test: impl Fn(&Gate)) {

@@ -71,11 +71,6 @@ impl Etcd {
         &mut self.server
     }
 
-    /// Only its process.
-    pub fn into_server(self) -> Server {
-        self.server
-    }
-
     /// What `etcdctl` says to this: a client that is not ours.
     ///
     /// # Panics

@@ -10,13 +10,16 @@ use std::thread::{self, JoinHandle, park_timeout};
 use std::time::{Duration, Instant};
 
 use gracefully_core::signal::Signal;
-use gracefully_load::{Client, Load, Outcome, Running, Tally};
+use gracefully_load::{Client, Load, Outcome, Tally};
 
+use crate::Missing;
 use crate::bridge::Bridge;
+use crate::envoy::Envoy;
 use crate::etcd::Etcd;
 use crate::haproxy::Haproxy;
-use crate::service::{Instance, Service};
-use crate::{Missing, Server};
+use crate::service::{Instance, SERVICE, Service};
+use crate::traefik::Traefik;
+use crate::zookeeper::ZooKeeper;
 
 /// What sends requests to whoever it was told of.
 pub trait Gateway: Debug + Send + Sync {
@@ -37,25 +40,40 @@ pub struct Gate {
     pub gateway: Box<dyn Gateway>,
     /// Where instances register.
     pub url: String,
-    /// What runs for it.
-    _servers: Vec<Server>,
+    /// It runs as long as this lives.
+    _registry: Box<dyn Running>,
 }
+
+/// Whatever ends when it is dropped.
+trait Running: Debug + Send {}
+
+impl<T: Debug + Send> Running for T {}
 
 /// Who hears of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pair {
     /// A bridge watches etcd and tells HAProxy over its runtime API.
     EtcdHaproxy,
+    /// The same with ZooKeeper.
+    ZookeeperHaproxy,
+    /// Traefik reads etcd.
+    EtcdTraefik,
+    /// Envoy reads a file.
+    FileEnvoy,
 }
 
 impl Pair {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::EtcdHaproxy];
+    pub const ALL: [Self; 4] =
+        [Self::EtcdHaproxy, Self::ZookeeperHaproxy, Self::EtcdTraefik, Self::FileEnvoy];
 
     /// For a table.
     pub fn name(self) -> &'static str {
         match self {
             Self::EtcdHaproxy => "etcd, HAProxy",
+            Self::ZookeeperHaproxy => "ZooKeeper, HAProxy",
+            Self::EtcdTraefik => "etcd, Traefik",
+            Self::FileEnvoy => "file, Envoy",
         }
     }
 }
@@ -75,10 +93,30 @@ impl Gate {
                 let bridge = Bridge::new(Haproxy::start()?, delay);
                 let told = bridge.clone();
                 etcd.watch("services/", move |change| told.apply(change));
-                let url = format!("etcd://{}", etcd.at());
-                Ok(Self { gateway: Box::new(bridge), url, _servers: vec![etcd.into_server()] })
+                Ok(Self::new(bridge, format!("etcd://{}", etcd.at()), etcd))
+            }
+            Pair::ZookeeperHaproxy => {
+                let zookeeper = ZooKeeper::start()?;
+                let bridge = Bridge::new(Haproxy::start()?, delay);
+                let told = bridge.clone();
+                zookeeper.watch(&format!("/services/{SERVICE}"), move |change| told.apply(change));
+                Ok(Self::new(bridge, format!("zookeeper://{}", zookeeper.at()), zookeeper))
+            }
+            Pair::EtcdTraefik => {
+                let etcd = Etcd::start()?;
+                let traefik = Traefik::start(&etcd)?;
+                Ok(Self::new(traefik, format!("etcd://{}?layout=traefik", etcd.at()), etcd))
+            }
+            Pair::FileEnvoy => {
+                let envoy = Envoy::start()?;
+                let url = format!("file://{}?layout=envoy", envoy.services().display());
+                Ok(Self::new(envoy, url, ()))
             }
         }
+    }
+
+    fn new(gateway: impl Gateway + 'static, url: String, registry: impl Debug + Send + 'static) -> Self {
+        Self { gateway: Box::new(gateway), url, _registry: Box::new(registry) }
     }
 
     /// Two instances, and the first one gets this signal while clients ask. Afterwards nobody is there.
@@ -128,7 +166,7 @@ impl Gate {
     }
 
     /// Sixteen clients that keep their connections.
-    fn load(&self) -> Running {
+    fn load(&self) -> gracefully_load::Running {
         Load { keep_alive: true, ..Load::new(self.gateway.at(), 16) }.start()
     }
 

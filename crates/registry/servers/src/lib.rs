@@ -4,13 +4,15 @@
 //! A server that is not installed is no error but a [`Missing`], which says what to install.
 
 pub mod bridge;
+pub mod envoy;
 pub mod etcd;
 pub mod gate;
 pub mod haproxy;
 mod proxy;
 mod server;
 pub mod service;
+pub mod traefik;
 pub mod zookeeper;
 
 pub use self::proxy::{Fault, Proxy};
-pub use self::server::{Missing, Server, find, free};
+pub use self::server::{Missing, Server, find, find_tool, free};

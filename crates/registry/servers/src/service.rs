@@ -13,6 +13,9 @@ use gracefully_registry::{Deadline, Instance as Entry, Registry, open};
 use crate::gate::wait_until;
 use crate::server::free;
 
+/// What they are instances of.
+pub const SERVICE: &str = "orders";
+
 /// How an instance is started.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -81,7 +84,7 @@ impl Service {
         wait_until("it listens", || TcpStream::connect(at).is_ok());
         if self.is_held_by_another {
             let mut holder = open(&self.url).expect("a registry");
-            let entry = Entry::new("orders", &at.ip().to_string(), at.port());
+            let entry = Entry::new(SERVICE, &at.ip().to_string(), at.port());
             holder.register(&entry, soon()).expect("it can be registered");
             instance.holder = Some(holder);
         }

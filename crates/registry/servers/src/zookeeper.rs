@@ -1,13 +1,18 @@
 //! ZooKeeper, one server alone, and its own command line client.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
+
+use crate::bridge::Change;
 use crate::server::{find, free};
 use crate::{Missing, Server};
 
@@ -25,6 +30,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A node that is called so and says so: whoever reads it after something else knows that this was all.
 const END: &str = "end-of-answer";
+
+/// The word of a watch, which ends with it.
+const CHANGED: &str = "NodeChildrenChanged";
 
 /// A running ZooKeeper.
 #[derive(Debug)]
@@ -89,6 +97,34 @@ impl ZooKeeper {
         lines.into_iter().filter(|line| line.starts_with(from)).collect()
     }
 
+    /// Tells of every node below this one that there is, and of every change, on a thread that ends with the server. Nodes are as Curator
+    /// writes them.
+    ///
+    /// # Panics
+    /// If there is no such client.
+    pub fn watch(&self, parent: &str, mut tell: impl FnMut(Change) + Send + 'static) {
+        let java = find("java", "default-jre-headless").expect("it runs on it");
+        let mut client = Client::start(&java, self.at, self.server.directory());
+        let parent = parent.to_owned();
+        // The one that is to be watched has to be there; whoever registers makes it anew if the servers have removed it.
+        let (above, _) = parent.rsplit_once('/').unwrap_or_default();
+        self.ctl(&[&format!("create {above}"), &format!("create {parent}")]);
+        thread::spawn(move || {
+            let mut known = BTreeMap::new();
+            // An error is the end of the server.
+            while let Ok(found) = client.children(&parent, &known) {
+                let gone = known.keys().filter(|id| !found.contains_key(*id)).cloned().map(Change::Gone);
+                let put = found.iter().filter(|(id, at)| known.get(*id) != Some(*at));
+                let put = put.map(|(id, at)| Change::Put(id.clone(), *at));
+                gone.chain(put).collect::<Vec<_>>().into_iter().for_each(&mut tell);
+                known = found;
+                if client.hears().is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     /// How many sessions there are, ours among them.
     ///
     /// # Panics
@@ -133,6 +169,8 @@ struct Client {
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     errors: std::path::PathBuf,
+    /// Among its answers there was the word of a watch that has ended.
+    has_heard: bool,
 }
 
 impl Client {
@@ -147,7 +185,7 @@ impl Client {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", java.display()));
         let commands = child.stdin.take().expect("it is piped");
         let answers = BufReader::new(child.stdout.take().expect("it is piped"));
-        Self { child, commands, answers, errors }
+        Self { child, commands, answers, errors, has_heard: false }
     }
 
     fn say(&mut self, commands: &[&str]) -> io::Result<Vec<String>> {
@@ -160,10 +198,61 @@ impl Client {
             }
             match line.trim_end() {
                 END => return Ok(said),
-                line => said.push(line.to_owned()),
+                line => {
+                    self.has_heard |= line.contains(CHANGED);
+                    said.push(line.to_owned());
+                }
             }
         }
     }
+}
+
+impl Client {
+    /// The children of a node, and where they are; it will be told when they change. Those that are known are not read again.
+    fn children(
+        &mut self,
+        parent: &str,
+        known: &BTreeMap<String, SocketAddr>,
+    ) -> io::Result<BTreeMap<String, SocketAddr>> {
+        self.has_heard = false;
+        let listed = self.say(&[&format!("ls -w {parent}")])?;
+        let names = listed
+            .iter()
+            .rev()
+            .find_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
+            .unwrap_or_default();
+        let mut found = BTreeMap::new();
+        for name in names.split(", ").filter(|name| !name.is_empty()) {
+            let at = if let Some(at) = known.get(name) {
+                Some(*at)
+            } else {
+                let data = self.say(&[&format!("get {parent}/{name}")])?;
+                data.iter().find_map(|line| address(line))
+            };
+            found.extend(at.map(|at| (name.to_owned(), at)));
+        }
+        Ok(found)
+    }
+
+    /// Waits until what is watched changes, if it has not already.
+    fn hears(&mut self) -> io::Result<()> {
+        let mut line = String::new();
+        while !self.has_heard {
+            line.clear();
+            if self.answers.read_line(&mut line)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.has_heard = line.contains(CHANGED);
+        }
+        Ok(())
+    }
+}
+
+/// Where an instance is, by what Curator has written.
+fn address(data: &str) -> Option<SocketAddr> {
+    let data: Value = serde_json::from_str(data).ok()?;
+    let port = data["port"].as_u64()?.try_into().ok()?;
+    Some(SocketAddr::new(data["address"].as_str()?.parse().ok()?, port))
 }
 
 impl Drop for Client {
