@@ -15,11 +15,14 @@
 //! | `file:///DIRECTORY?ttl=SECONDS&layout=plain\|envoy\|traefik` | a file for each instance in a directory: needs no server ([`mod@file`]) |
 //! | `etcd://HOST:PORT/PREFIX?ttl=SECONDS&layout=plain\|traefik` | keys with a lease in etcd; `etcds://` with TLS (`etcd`, feature `http`) |
 //! | `zookeeper://HOST:PORT/BASE?ttl=SECONDS` | ephemeral nodes in ZooKeeper, as Curator has them (`zookeeper`, feature `zookeeper`) |
+//! | `consul://HOST:PORT?ttl=SECONDS&settle=SECONDS` | a service of one of Consul's agents; `consuls://` with TLS (`consul`, feature `http`) |
 //!
 //! Secrets are no part of it: they come from the environment or from a file, and are never shown. TLS needs the feature `tls`.
 //!
 //! Calls block, and end by their deadline whatever the server does.
 
+#[cfg(feature = "http")]
+pub mod consul;
 #[cfg(feature = "http")]
 pub mod etcd;
 pub mod file;
@@ -194,6 +197,19 @@ pub trait Registry: Debug + Send {
     /// Does a consumer find it?
     fn is_visible(&mut self, deadline: Deadline) -> Result<bool>;
 
+    /// Hides it from consumers while it stays registered, whoever keeps it alive: what a program has registered itself comes back with its
+    /// next heartbeat if it is taken out. `false`: this registry knows no such thing.
+    fn drain(&mut self, reason: &str, deadline: Deadline) -> Result<bool> {
+        let _ = (reason, deadline);
+        Ok(false)
+    }
+
+    /// Ends [`drain`](Self::drain). `false`: this registry knows no such thing.
+    fn undrain(&mut self, deadline: Deadline) -> Result<bool> {
+        let _ = deadline;
+        Ok(false)
+    }
+
     /// What it knows about time.
     fn hints(&self) -> Hints;
 }
@@ -213,6 +229,8 @@ pub fn open(url: &str) -> Result<Box<dyn Registry>> {
         "etcd" | "etcds" => Ok(Box::new(etcd::Etcd::open(&parsed)?)),
         #[cfg(feature = "zookeeper")]
         "zookeeper" => Ok(Box::new(zookeeper::ZooKeeper::open(&parsed)?)),
+        #[cfg(feature = "http")]
+        "consul" | "consuls" => Ok(Box::new(consul::Consul::open(&parsed)?)),
         _ => Err(parsed.error(&format!("the known ones are {}", KNOWN.join(", ")))),
     }
 }
@@ -226,4 +244,8 @@ const KNOWN: &[&str] = &[
     "etcds",
     #[cfg(feature = "zookeeper")]
     "zookeeper",
+    #[cfg(feature = "http")]
+    "consul",
+    #[cfg(feature = "http")]
+    "consuls",
 ];
