@@ -16,6 +16,7 @@
 //! | `etcd://HOST:PORT/PREFIX?ttl=SECONDS&layout=plain\|traefik` | keys with a lease in etcd; `etcds://` with TLS (`etcd`, feature `http`) |
 //! | `zookeeper://HOST:PORT/BASE?ttl=SECONDS` | ephemeral nodes in ZooKeeper, as Curator has them (`zookeeper`, feature `zookeeper`) |
 //! | `consul://HOST:PORT?ttl=SECONDS&settle=SECONDS` | a service of one of Consul's agents; `consuls://` with TLS (`consul`, feature `http`) |
+//! | `eureka://HOST:PORT/PATH?ttl=…&eviction=…&settle=…` | an instance in Eureka; `eurekas://` with TLS (`eureka`, feature `http`) |
 //!
 //! Secrets are no part of it: they come from the environment or from a file, and are never shown. TLS needs the feature `tls`.
 //!
@@ -25,6 +26,8 @@
 pub mod consul;
 #[cfg(feature = "http")]
 pub mod etcd;
+#[cfg(feature = "http")]
+pub mod eureka;
 pub mod file;
 #[cfg(feature = "http")]
 mod http;
@@ -231,6 +234,8 @@ pub fn open(url: &str) -> Result<Box<dyn Registry>> {
         "zookeeper" => Ok(Box::new(zookeeper::ZooKeeper::open(&parsed)?)),
         #[cfg(feature = "http")]
         "consul" | "consuls" => Ok(Box::new(consul::Consul::open(&parsed)?)),
+        #[cfg(feature = "http")]
+        "eureka" | "eurekas" => Ok(Box::new(eureka::Eureka::open(&parsed)?)),
         _ => Err(parsed.error(&format!("the known ones are {}", KNOWN.join(", ")))),
     }
 }
@@ -248,4 +253,8 @@ const KNOWN: &[&str] = &[
     "consul",
     #[cfg(feature = "http")]
     "consuls",
+    #[cfg(feature = "http")]
+    "eureka",
+    #[cfg(feature = "http")]
+    "eurekas",
 ];

@@ -14,7 +14,9 @@ const BODY_AT_MOST: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// What is escaped in it stands here as it is meant.
+    /// As it came, with what is escaped in it.
+    raw_path: String,
+    /// As it is meant.
     pub(crate) path: String,
     query: Vec<(String, String)>,
     headers: Vec<(String, String)>,
@@ -22,6 +24,11 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// What stands between the slashes of its path, each as it is meant.
+    pub(crate) fn parts(&self) -> Vec<String> {
+        self.raw_path.split('/').filter(|part| !part.is_empty()).map(unescaped).collect()
+    }
+
     /// The value of this one in the query; nothing, if it stands there alone.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find_map(|(known, value)| (known == name).then_some(value.as_str()))
@@ -50,6 +57,7 @@ impl Request {
         });
         let mut request = Self {
             method: method.to_owned(),
+            raw_path: path.to_owned(),
             path: unescaped(path),
             query: query.collect(),
             headers: Vec::new(),
@@ -86,6 +94,15 @@ impl Response {
     pub(crate) fn text(status: u16, words: &str) -> Self {
         let body = words.to_owned();
         Self { body, ..Self::empty(status).header("Content-Type", "text/plain; charset=utf-8") }
+    }
+
+    pub(crate) fn page(status: u16) -> Self {
+        let body = format!("<html>{status}</html>");
+        Self { body, ..Self::empty(status).header("Content-Type", "text/html") }
+    }
+
+    pub(crate) fn xml(xml: String) -> Self {
+        Self { body: xml, ..Self::empty(200).header("Content-Type", "application/xml") }
     }
 
     pub(crate) fn json(json: &Value) -> Self {
@@ -165,6 +182,7 @@ mod tests {
             .as_slice();
         let request = Request::read(&mut bytes).unwrap().unwrap();
         assert_eq!((request.method.as_str(), request.path.as_str()), ("PUT", "/a/b%zz"));
+        assert_eq!(request.parts(), ["a/b%zz"]);
         assert_eq!(
             (request.query("x"), request.query("passing"), request.query("y")),
             (Some("1 2"), Some(""), None)

@@ -9,6 +9,7 @@
 pub mod bridge;
 pub mod consul;
 pub mod etcd;
+pub mod eureka;
 pub mod gate;
 pub mod haproxy;
 mod http;

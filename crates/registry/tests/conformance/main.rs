@@ -19,6 +19,7 @@ macro_rules! cases {
         cases!(@ etcd world::etcd::start, $($case)*);
         cases!(@ zookeeper world::zookeeper::start, $($case)*);
         cases!(@ consul world::consul::start, $($case)*);
+        cases!(@ eureka world::eureka::start, $($case)*);
     };
     (@ $registry:ident $start:expr, $($case:ident)*) => {
         mod $registry {

@@ -2,6 +2,7 @@
 
 pub(crate) mod consul;
 pub(crate) mod etcd;
+pub(crate) mod eureka;
 pub(crate) mod file;
 pub(crate) mod zookeeper;
 
