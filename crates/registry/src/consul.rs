@@ -5,8 +5,8 @@
 //! which is garbage collection and no way to stop: Consul takes no less.
 //!
 //! **The agent matters.** What an agent knows, only this agent can take out; what another one removes from the catalogue comes back with
-//! the next synchronisation. So the URL names one agent, always the same: the one on this machine (an agent on each is how Consul is meant), not
-//! an address that leads to any of them.
+//! the next synchronisation. So the URL names one agent, always the same: the one on this machine (an agent on each is how Consul is
+//! meant), not an address that leads to any of them.
 //!
 //! What Consul answers, and what it means (read in its sources and its issues):
 //!
@@ -104,7 +104,7 @@ impl Consul {
         let body = body.map(Value::to_string);
         let token = self.token.as_ref().map(|token| ("X-Consul-Token", token.expose()));
         let headers: Vec<_> = token.into_iter().collect();
-        let question = Question { method, path, headers: &headers, body: body.as_deref() };
+        let question = Question { body: body.as_deref(), ..Question::new(method, path).headers(&headers) };
         let answer = self.agent.ask(&question, deadline)?;
         match understand(&answer) {
             Said::Done => Ok(Some(answer)),

@@ -11,7 +11,8 @@
 //! * a server that gets less than 85 % of the heartbeats which it expects preserves itself: it takes **nobody** out who has not left. It
 //!   expects a heartbeat every 30 s of each instance, as it gets with the usual `ttl` of 90.
 //!
-//! So [`Registry::is_visible`] asks for the one instance, which is answered from the registry itself, and not for the list, which is a copy.
+//! So [`Registry::is_visible`] asks for the one instance, which is answered from the registry itself, and not for the list, which is a
+//! copy.
 //!
 //! What Eureka answers, and what it means (read in its sources):
 //!
@@ -101,7 +102,7 @@ impl Eureka {
         let authorization = basic.as_ref().map(|basic| ("Authorization", basic.expose()));
         // Without it, it speaks XML.
         let headers: Vec<_> = authorization.into_iter().chain([("Accept", "application/json")]).collect();
-        let question = Question { method, path, headers: &headers, body: body.as_deref() };
+        let question = Question { body: body.as_deref(), ..Question::new(method, path).headers(&headers) };
         let answer = self.servers.ask(&question, deadline)?;
         match answer.status {
             status if status.is_success() => Ok(Some(answer)),

@@ -17,6 +17,7 @@
 //! | `zookeeper://HOST:PORT/BASE?ttl=SECONDS` | ephemeral nodes in ZooKeeper, as Curator has them (`zookeeper`, feature `zookeeper`) |
 //! | `consul://HOST:PORT?ttl=SECONDS&settle=SECONDS` | a service of one of Consul's agents; `consuls://` with TLS (`consul`, feature `http`) |
 //! | `eureka://HOST:PORT/PATH?ttl=…&eviction=…&settle=…` | an instance in Eureka; `eurekas://` with TLS (`eureka`, feature `http`) |
+//! | `nacos://HOST:PORT/NAMESPACE?ttl=…&group=…&api=…&settle=…` | an instance in Nacos; `nacoss://` with TLS (`nacos`, the same) |
 //!
 //! Secrets are no part of it: they come from the environment or from a file, and are never shown. TLS needs the feature `tls`.
 //!
@@ -32,6 +33,8 @@ pub mod file;
 #[cfg(feature = "http")]
 mod http;
 mod membership;
+#[cfg(feature = "http")]
+pub mod nacos;
 #[cfg(any(feature = "http", feature = "zookeeper"))]
 mod secret;
 #[cfg(all(test, feature = "zookeeper"))]
@@ -236,6 +239,8 @@ pub fn open(url: &str) -> Result<Box<dyn Registry>> {
         "consul" | "consuls" => Ok(Box::new(consul::Consul::open(&parsed)?)),
         #[cfg(feature = "http")]
         "eureka" | "eurekas" => Ok(Box::new(eureka::Eureka::open(&parsed)?)),
+        #[cfg(feature = "http")]
+        "nacos" | "nacoss" => Ok(Box::new(nacos::Nacos::open(&parsed)?)),
         _ => Err(parsed.error(&format!("the known ones are {}", KNOWN.join(", ")))),
     }
 }
@@ -257,4 +262,8 @@ const KNOWN: &[&str] = &[
     "eureka",
     #[cfg(feature = "http")]
     "eurekas",
+    #[cfg(feature = "http")]
+    "nacos",
+    #[cfg(feature = "http")]
+    "nacoss",
 ];

@@ -1,5 +1,4 @@
 //! What only Eureka does; what it has in common with others is in `conformance`. And the double, asked by a client that is not ours.
-#![cfg(feature = "http")]
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod python;

@@ -9,7 +9,8 @@
 //!   from then on; lists have it until the next eviction, and each eviction takes 15 % at most (but one).
 //! * A heartbeat of what is unknown is 404, and so is one that knows a later state than the server (`lastDirtyTimestamp`), and one for what
 //!   has the status `UNKNOWN`, as after an override was removed without a `value`.
-//! * Of two registrations the later one (`lastDirtyTimestamp`) holds. An override outlives both, until the instance is cancelled or evicted.
+//! * Of two registrations the later one (`lastDirtyTimestamp`) holds. An override outlives both, until the instance is cancelled or
+//!   evicted.
 //! * Lists are a copy if they are to be (`start_with_copies`; the usual server renews them every 30 s). One instance is none.
 //! * JSON for who accepts it, else XML. A slash in a path is refused if it is escaped (400), as by Tomcat; other pages are not found (404).
 //!

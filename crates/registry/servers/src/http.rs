@@ -29,7 +29,7 @@ impl Request {
         self.raw_path.split('/').filter(|part| !part.is_empty()).map(unescaped).collect()
     }
 
-    /// The value of this one in the query; nothing, if it stands there alone.
+    /// The value of this one in the query or in a form; nothing, if it stands there alone.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find_map(|(known, value)| (known == name).then_some(value.as_str()))
     }
@@ -51,15 +51,11 @@ impl Request {
             return Err(invalid("no request"));
         };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let query = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (unescaped(&name.replace('+', " ")), unescaped(&value.replace('+', " ")))
-        });
         let mut request = Self {
             method: method.to_owned(),
             raw_path: path.to_owned(),
             path: unescaped(path),
-            query: query.collect(),
+            query: pairs(query),
             headers: Vec::new(),
             body: String::new(),
         };
@@ -74,6 +70,14 @@ impl Request {
         let mut body = vec![0; length.ok_or_else(|| invalid("no length"))?];
         from.read_exact(&mut body)?;
         request.body = String::from_utf8(body).map_err(|_| invalid("no text"))?;
+        // As a servlet has it.
+        if request
+            .header("Content-Type")
+            .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"))
+        {
+            let form = pairs(&request.body);
+            request.query.extend(form);
+        }
         Ok(Some(request))
     }
 }
@@ -156,6 +160,16 @@ fn converse(client: &TcpStream, answer: impl Fn(&Request) -> Response) -> io::Re
         }
     }
     Ok(())
+}
+
+/// What a query has, or a form.
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let unescaped = |text: &str| unescaped(&text.replace('+', " "));
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (unescaped(name), unescaped(value)))
+        .collect()
 }
 
 /// What stands for a byte as `%2F` is that byte.

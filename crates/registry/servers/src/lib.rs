@@ -13,6 +13,7 @@ pub mod eureka;
 pub mod gate;
 pub mod haproxy;
 mod http;
+pub mod nacos;
 mod proxy;
 mod server;
 pub mod service;

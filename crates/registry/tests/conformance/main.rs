@@ -20,6 +20,8 @@ macro_rules! cases {
         cases!(@ zookeeper world::zookeeper::start, $($case)*);
         cases!(@ consul world::consul::start, $($case)*);
         cases!(@ eureka world::eureka::start, $($case)*);
+        cases!(@ nacos world::nacos::start, $($case)*);
+        cases!(@ nacos_v1 world::nacos::start_v1, $($case)*);
     };
     (@ $registry:ident $start:expr, $($case:ident)*) => {
         mod $registry {
@@ -170,8 +172,9 @@ fn drained_no_consumer_finds_it_whatever_heartbeats_say(world: &dyn World) {
     assert_eq!(registry.keep_alive(soon()).unwrap(), Alive::Yes);
     assert!(registry.drain("at last", soon()).unwrap());
     assert_eq!(registry.deregister(soon()).unwrap(), Left::Now);
-    // What was drained before is forgotten with it.
+    // There are registries that remember it, and some that do not.
     registry.register(&instance("a"), soon()).unwrap();
+    assert!(registry.undrain(soon()).unwrap());
     assert_eq!(world.finds("web"), ["127.0.0.1:8080", "127.0.0.1:8081"]);
     world.expire();
     assert!(registry.drain("gone", soon()).is_err());
