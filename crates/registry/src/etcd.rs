@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use crate::http::{Answer, Question, Servers, Tls};
-use crate::secret::Secret;
+use crate::secret::User;
 use crate::url::{Url, escaped};
 use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
 
@@ -75,12 +75,6 @@ pub struct Etcd {
 enum Layout {
     Plain,
     Traefik,
-}
-
-#[derive(Debug)]
-struct User {
-    name: String,
-    password: Secret,
 }
 
 #[derive(Clone, Debug)]
@@ -128,7 +122,7 @@ impl Etcd {
             prefix,
             layout,
             ttl,
-            user: User::from_environment()?,
+            user: User::from_environment("ETCDCTL_USER", "ETCDCTL_PASSWORD")?,
             token: None,
             entry: None,
         })
@@ -276,22 +270,6 @@ impl Registry for Etcd {
 
     fn hints(&self) -> Hints {
         Hints { beat: self.ttl / 3, settle: SETTLE, crash_after: self.ttl + LOOKED_FOR }
-    }
-}
-
-impl User {
-    fn from_environment() -> Result<Option<Self>> {
-        let Some(user) = Secret::from_environment("ETCDCTL_USER")? else { return Ok(None) };
-        if let Some((name, password)) = user.expose().split_once(':') {
-            return Ok(Some(Self { name: name.to_owned(), password: password.into() }));
-        }
-        let name = user.expose().to_owned();
-        let password = Secret::from_environment("ETCDCTL_PASSWORD")?.ok_or_else(|| Error::Secret {
-            what: "ETCDCTL_USER".into(),
-            why: "it names a user without a password, and there is no ETCDCTL_PASSWORD or ETCDCTL_PASSWORD_FILE"
-                .into(),
-        })?;
-        Ok(Some(Self { name, password }))
     }
 }
 

@@ -34,11 +34,13 @@ pub(crate) struct Question<'a> {
     pub(crate) path: &'a str,
     pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) body: Option<&'a str>,
+    /// What the body is.
+    pub(crate) content_type: &'static str,
 }
 
 impl<'a> Question<'a> {
     pub(crate) fn new(method: Method, path: &'a str) -> Self {
-        Self { method, path, headers: &[], body: None }
+        Self { method, path, headers: &[], body: None, content_type: "application/json" }
     }
 
     pub(crate) fn headers(self, headers: &'a [(&'static str, &'a str)]) -> Self {
@@ -48,6 +50,11 @@ impl<'a> Question<'a> {
     /// With a body of JSON.
     pub(crate) fn json(self, body: &'a str) -> Self {
         Self { body: Some(body), ..self }
+    }
+
+    /// With a body that is what a form has, which is written as a query.
+    pub(crate) fn form(self, body: &'a str) -> Self {
+        Self { body: Some(body), content_type: "application/x-www-form-urlencoded", ..self }
     }
 }
 
@@ -126,13 +133,13 @@ impl Servers {
         question: &Question<'_>,
         deadline: Deadline,
     ) -> std::result::Result<Answer, ureq::Error> {
-        let Question { method, path, headers, body } = question;
+        let Question { method, path, headers, body, content_type } = question;
         let mut request = Request::builder().method(method).uri(format!("{}://{host}{path}", self.scheme));
         for (name, value) in *headers {
             request = request.header(*name, *value);
         }
         if body.is_some() {
-            request = request.header("Content-Type", "application/json");
+            request = request.header("Content-Type", *content_type);
         }
         let time = Some(deadline.left());
         let mut response = match *method {

@@ -15,17 +15,26 @@
 //! | `file:///DIRECTORY?ttl=SECONDS&layout=plain\|envoy\|traefik` | a file for each instance in a directory: needs no server ([`mod@file`]) |
 //! | `etcd://HOST:PORT/PREFIX?ttl=SECONDS&layout=plain\|traefik` | keys with a lease in etcd; `etcds://` with TLS (`etcd`, feature `http`) |
 //! | `zookeeper://HOST:PORT/BASE?ttl=SECONDS` | ephemeral nodes in ZooKeeper, as Curator has them (`zookeeper`, feature `zookeeper`) |
+//! | `consul://HOST:PORT?ttl=SECONDS&settle=SECONDS` | a service of one of Consul's agents; `consuls://` with TLS (`consul`, feature `http`) |
+//! | `eureka://HOST:PORT/PATH?ttl=…&eviction=…&settle=…` | an instance in Eureka; `eurekas://` with TLS (`eureka`, feature `http`) |
+//! | `nacos://HOST:PORT/NAMESPACE?ttl=…&group=…&api=…&settle=…` | an instance in Nacos; `nacoss://` with TLS (`nacos`, the same) |
 //!
 //! Secrets are no part of it: they come from the environment or from a file, and are never shown. TLS needs the feature `tls`.
 //!
 //! Calls block, and end by their deadline whatever the server does.
 
 #[cfg(feature = "http")]
+pub mod consul;
+#[cfg(feature = "http")]
 pub mod etcd;
+#[cfg(feature = "http")]
+pub mod eureka;
 pub mod file;
 #[cfg(feature = "http")]
 mod http;
 mod membership;
+#[cfg(feature = "http")]
+pub mod nacos;
 #[cfg(any(feature = "http", feature = "zookeeper"))]
 mod secret;
 #[cfg(all(test, feature = "zookeeper"))]
@@ -194,6 +203,19 @@ pub trait Registry: Debug + Send {
     /// Does a consumer find it?
     fn is_visible(&mut self, deadline: Deadline) -> Result<bool>;
 
+    /// Hides it from consumers while it stays registered, whoever keeps it alive: what a program has registered itself comes back with its
+    /// next heartbeat if it is taken out. `false`: this registry knows no such thing.
+    fn drain(&mut self, reason: &str, deadline: Deadline) -> Result<bool> {
+        let _ = (reason, deadline);
+        Ok(false)
+    }
+
+    /// Ends [`drain`](Self::drain). `false`: this registry knows no such thing.
+    fn undrain(&mut self, deadline: Deadline) -> Result<bool> {
+        let _ = deadline;
+        Ok(false)
+    }
+
     /// What it knows about time.
     fn hints(&self) -> Hints;
 }
@@ -213,6 +235,12 @@ pub fn open(url: &str) -> Result<Box<dyn Registry>> {
         "etcd" | "etcds" => Ok(Box::new(etcd::Etcd::open(&parsed)?)),
         #[cfg(feature = "zookeeper")]
         "zookeeper" => Ok(Box::new(zookeeper::ZooKeeper::open(&parsed)?)),
+        #[cfg(feature = "http")]
+        "consul" | "consuls" => Ok(Box::new(consul::Consul::open(&parsed)?)),
+        #[cfg(feature = "http")]
+        "eureka" | "eurekas" => Ok(Box::new(eureka::Eureka::open(&parsed)?)),
+        #[cfg(feature = "http")]
+        "nacos" | "nacoss" => Ok(Box::new(nacos::Nacos::open(&parsed)?)),
         _ => Err(parsed.error(&format!("the known ones are {}", KNOWN.join(", ")))),
     }
 }
@@ -226,4 +254,16 @@ const KNOWN: &[&str] = &[
     "etcds",
     #[cfg(feature = "zookeeper")]
     "zookeeper",
+    #[cfg(feature = "http")]
+    "consul",
+    #[cfg(feature = "http")]
+    "consuls",
+    #[cfg(feature = "http")]
+    "eureka",
+    #[cfg(feature = "http")]
+    "eurekas",
+    #[cfg(feature = "http")]
+    "nacos",
+    #[cfg(feature = "http")]
+    "nacoss",
 ];

@@ -90,15 +90,18 @@ impl<'a> Settings<'a> {
         Some(self.left.remove(at).1)
     }
 
-    /// How long a registration lives without a heartbeat, in whole seconds.
+    /// A time in whole seconds.
+    pub(crate) fn seconds(&mut self, name: &str) -> Result<Option<Duration>> {
+        let Some(text) = self.text(name, "SECONDS") else { return Ok(None) };
+        match text.parse::<u32>() {
+            Ok(seconds) => Ok(Some(Duration::from_secs(seconds.into()))),
+            Err(_) => Err(self.url.error(&format!("{name}={text} is no number of seconds"))),
+        }
+    }
+
+    /// How long a registration lives without a heartbeat.
     pub(crate) fn ttl(&mut self, usual: Duration, least: Duration) -> Result<Duration> {
-        let ttl = match self.text("ttl", "SECONDS") {
-            Some(seconds) => seconds
-                .parse::<u32>()
-                .map(|seconds| Duration::from_secs(seconds.into()))
-                .map_err(|_| self.url.error(&format!("ttl={seconds} is no number of seconds")))?,
-            None => usual,
-        };
+        let ttl = self.seconds("ttl")?.unwrap_or(usual);
         if ttl < least {
             return Err(self.url.error(&format!("a ttl of less than {} s is too short", least.as_secs())));
         }

@@ -76,8 +76,11 @@ impl Etcd {
     /// # Panics
     /// If it fails.
     pub fn ctl(&self, words: &[&str]) -> String {
+        self.try_ctl(words).unwrap_or_else(|why| panic!("etcdctl {words:?}: {why}"))
+    }
+
+    fn try_ctl(&self, words: &[&str]) -> Result<String, String> {
         etcdctl(self.at, self.has_tls, self.server.directory(), words)
-            .unwrap_or_else(|why| panic!("etcdctl {words:?}: {why}"))
     }
 
     /// The keys below this prefix.
@@ -124,9 +127,15 @@ impl Etcd {
     }
 
     /// Ends all leases, as if they had run out.
+    ///
+    /// # Panics
+    /// If it does not answer.
     pub fn expire_all(&self) {
-        for line in self.ctl(&["lease", "list"]).lines().filter(|line| !line.starts_with("found")) {
-            self.ctl(&["lease", "revoke", line]);
+        for lease in self.ctl(&["lease", "list"]).lines().filter(|line| !line.starts_with("found")) {
+            let revoked = self.try_ctl(&["lease", "revoke", lease]);
+            // It may have run out by itself meanwhile.
+            let is_gone = revoked.as_ref().err().is_none_or(|why| why.contains("lease not found"));
+            assert!(is_gone, "etcdctl lease revoke {lease}: {revoked:?}");
         }
     }
 }

@@ -2,12 +2,19 @@
 //! directory of its own, and ended with whoever has started it.
 //!
 //! A server that is not installed is no error but a [`Missing`], which says what to install.
+//!
+//! Servers that cannot be installed have a **double** here, which speaks their protocol as their sources do, as far as registries and
+//! consumers need it; its module says what it was made from and where it is simpler. Clients that are not ours keep it honest.
 
 pub mod bridge;
+pub mod consul;
 pub mod envoy;
 pub mod etcd;
+pub mod eureka;
 pub mod gate;
 pub mod haproxy;
+mod http;
+pub mod nacos;
 mod proxy;
 mod server;
 pub mod service;

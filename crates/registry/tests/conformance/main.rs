@@ -1,4 +1,4 @@
-//! What every registry keeps, on the real one: one test for each case and registry.
+//! What every registry keeps, on the real one or its double: one test for each case and registry.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 #[path = "../../../../xtask/skip.rs"]
@@ -18,6 +18,10 @@ macro_rules! cases {
         cases!(@ file world::file::start, $($case)*);
         cases!(@ etcd world::etcd::start, $($case)*);
         cases!(@ zookeeper world::zookeeper::start, $($case)*);
+        cases!(@ consul world::consul::start, $($case)*);
+        cases!(@ eureka world::eureka::start, $($case)*);
+        cases!(@ nacos world::nacos::start, $($case)*);
+        cases!(@ nacos_v1 world::nacos::start_v1, $($case)*);
     };
     (@ $registry:ident $start:expr, $($case:ident)*) => {
         mod $registry {
@@ -42,7 +46,8 @@ cases!(
     a_late_heartbeat_brings_nobody_back,
     two_instances_do_not_know_of_each_other,
     what_has_expired_is_lost_and_comes_back_only_by_registering,
-    names_may_be_anything,
+    names_may_be_anything_or_are_refused,
+    drained_no_consumer_finds_it_whatever_heartbeats_say,
     nobody_is_registered_before,
     whoever_leaves_is_not_kept_by_a_server_that_fails,
     whoever_cannot_register_hears_why,
@@ -126,17 +131,53 @@ fn what_has_expired_is_lost_and_comes_back_only_by_registering(world: &dyn World
     assert_eq!(registry.deregister(soon()).unwrap(), Left::Before);
 }
 
-fn names_may_be_anything(world: &dyn World) {
+fn names_may_be_anything_or_are_refused(world: &dyn World) {
     for name in ["a/b", "../up", "a:b@c", "ä ö", "%2f", "x'\"`;$(y)", "."] {
         let mut registry = opened(world);
         let mut instance = instance(name);
         instance.service = name.into();
+        if !world.takes(name) {
+            let why = registry.register(&instance, soon()).unwrap_err().to_string();
+            assert!(why.contains(&format!("{name:?}")), "{why}");
+            continue;
+        }
         registry.register(&instance, soon()).unwrap();
         assert_eq!(world.finds(name), ["127.0.0.1:8080"], "{name}");
         assert_eq!(registry.keep_alive(soon()).unwrap(), Alive::Yes, "{name}");
         assert_eq!(registry.deregister(soon()).unwrap(), Left::Now, "{name}");
         assert!(world.finds(name).is_empty(), "{name}");
     }
+}
+
+fn drained_no_consumer_finds_it_whatever_heartbeats_say(world: &dyn World) {
+    let mut registry = opened(world);
+    registry.register(&instance("a"), soon()).unwrap();
+    let other = Instance { port: 8081, ..instance("b") };
+    opened(world).register(&other, soon()).unwrap();
+    if !registry.drain("it's \"späť\" & so on", soon()).unwrap() {
+        assert!(!registry.undrain(soon()).unwrap());
+        assert_eq!(world.finds("web"), ["127.0.0.1:8080", "127.0.0.1:8081"], "it has done nothing");
+        return;
+    }
+    for _ in 0..2 {
+        assert_eq!(world.finds("web"), ["127.0.0.1:8081"]);
+        assert!(!registry.is_visible(soon()).unwrap());
+        assert_eq!(registry.keep_alive(soon()).unwrap(), Alive::Yes);
+        // Once is enough, and twice the same.
+        assert!(registry.drain("again", soon()).unwrap());
+    }
+    assert!(registry.undrain(soon()).unwrap());
+    assert!(registry.is_visible(soon()).unwrap());
+    assert_eq!(world.finds("web"), ["127.0.0.1:8080", "127.0.0.1:8081"]);
+    assert_eq!(registry.keep_alive(soon()).unwrap(), Alive::Yes);
+    assert!(registry.drain("at last", soon()).unwrap());
+    assert_eq!(registry.deregister(soon()).unwrap(), Left::Now);
+    // There are registries that remember it, and some that do not.
+    registry.register(&instance("a"), soon()).unwrap();
+    assert!(registry.undrain(soon()).unwrap());
+    assert_eq!(world.finds("web"), ["127.0.0.1:8080", "127.0.0.1:8081"]);
+    world.expire();
+    assert!(registry.drain("gone", soon()).is_err());
 }
 
 fn nobody_is_registered_before(world: &dyn World) {
