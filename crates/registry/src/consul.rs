@@ -187,6 +187,11 @@ impl Registry for Consul {
         Ok(found.iter().any(|found| found["Service"]["ID"] == *entry.id))
     }
 
+    fn adopt(&mut self, instance: &Instance) -> bool {
+        self.entry = Some(Entry { id: instance.id.clone(), service: instance.service.clone() });
+        true
+    }
+
     /// Maintenance: one more check, which is critical until it is ended, whatever heartbeats say.
     fn drain(&mut self, reason: &str, deadline: Deadline) -> Result<bool> {
         self.maintain(&format!("enable=true&reason={}", escaped(reason)), deadline)

@@ -196,6 +196,11 @@ impl Registry for Eureka {
             .ok_or_else(|| self.servers.failed(&format!("this is no instance: {}", answer.words())))
     }
 
+    fn adopt(&mut self, instance: &Instance) -> bool {
+        self.entry = Some(format!("{}/{}", self.application(&instance.service), escaped(&instance.id)));
+        true
+    }
+
     /// An override of its status.
     fn drain(&mut self, _: &str, deadline: Deadline) -> Result<bool> {
         self.set_status(Method::PUT, "OUT_OF_SERVICE", deadline)

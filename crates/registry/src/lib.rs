@@ -30,6 +30,7 @@ pub mod etcd;
 #[cfg(feature = "http")]
 pub mod eureka;
 pub mod file;
+pub mod gateway;
 #[cfg(feature = "http")]
 mod http;
 mod membership;
@@ -202,6 +203,13 @@ pub trait Registry: Debug + Send {
 
     /// Does a consumer find it?
     fn is_visible(&mut self, deadline: Deadline) -> Result<bool>;
+
+    /// From here on this is about an instance that has registered itself. Nothing is asked yet. `false`: this registry could not
+    /// [hide](Self::drain) it.
+    fn adopt(&mut self, instance: &Instance) -> bool {
+        let _ = instance;
+        false
+    }
 
     /// Hides it from consumers while it stays registered, whoever keeps it alive: what a program has registered itself comes back with its
     /// next heartbeat if it is taken out. `false`: this registry knows no such thing.

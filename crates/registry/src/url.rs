@@ -40,7 +40,6 @@ impl<'a> Url<'a> {
     }
 
     /// How it is called in messages: without its settings.
-    #[cfg(any(feature = "http", feature = "zookeeper"))]
     pub(crate) fn name(&self) -> String {
         self.text.split('?').next().unwrap_or_default().to_owned()
     }
@@ -61,6 +60,20 @@ impl<'a> Url<'a> {
         servers.ok_or_else(|| {
             self.error(&format!("{:?} is no HOST:PORT, nor several of them with commas", self.authority))
         })
+    }
+
+    /// One of its settings, and the URL without it.
+    #[cfg(feature = "http")]
+    pub(crate) fn without(&self, name: &str) -> (Option<&'a str>, String) {
+        let (mut value, mut left) = (None, Vec::new());
+        for setting in self.query.split('&').filter(|setting| !setting.is_empty()) {
+            match setting.split_once('=') {
+                Some((known, text)) if known == name && !text.is_empty() => value = Some(text),
+                _ => left.push(setting),
+            }
+        }
+        let question = if left.is_empty() { "" } else { "?" };
+        (value, format!("{}{question}{}", self.name(), left.join("&")))
     }
 
     /// What stands behind the question mark.
@@ -165,6 +178,15 @@ mod tests {
         let url = Url::parse("file:///run/services").unwrap();
         assert_eq!((url.authority, url.path), ("", "/run/services"));
         assert_eq!(ttl(&url).unwrap(), TEN);
+    }
+
+    #[test]
+    fn a_setting_can_be_left_out() {
+        let url = Url::parse("consul://a:1/?id=x&ttl=9").unwrap();
+        assert_eq!(url.without("id"), (Some("x"), "consul://a:1/?ttl=9".into()));
+        assert_eq!(url.without("ttl"), (Some("9"), "consul://a:1/?id=x".into()));
+        assert_eq!(Url::parse("consul://a?id=x").unwrap().without("id"), (Some("x"), "consul://a".into()));
+        assert_eq!(Url::parse("consul://a").unwrap().without("id"), (None, "consul://a".into()));
     }
 
     #[test]

@@ -71,20 +71,35 @@ impl Haproxy {
         self.ask(&format!("set server web/s{place} state drain"));
     }
 
-    /// How many requests it has sent to this place.
-    pub fn requests(&self, place: usize) -> u64 {
-        self.number(place, "stot")
+    /// The administrative state of the server at this place: 1 is maintenance, 8 that it was told to drain (management.txt, `show servers
+    /// state`).
+    ///
+    /// # Panics
+    /// If there is no such place.
+    pub fn state(&self, place: usize) -> u32 {
+        let servers = self.ask("show servers state web");
+        let name = format!("s{place}");
+        let mut rows = servers.lines().map(|row| row.split(' ').collect::<Vec<_>>());
+        let row = rows.find(|row| row.get(3) == Some(&&*name)).expect("there is such a place");
+        let state: u32 = row[6].parse().expect("a number");
+        // What the configuration had is of no interest.
+        state & !4
     }
 
-    /// A number of `s1` and so on from `show stat`, by the name of its column.
-    fn number(&self, place: usize, column: &str) -> u64 {
+    /// How many requests it has sent to this place.
+    pub fn requests(&self, place: usize) -> u64 {
+        self.text(place, "stot").parse().unwrap_or(0)
+    }
+
+    /// What `show stat` has of `s1` and so on in this column.
+    fn text(&self, place: usize, column: &str) -> String {
         let stat = self.ask("show stat");
         let mut rows = stat.trim_start_matches("# ").lines().map(|row| row.split(',').collect::<Vec<_>>());
         let header = rows.next().unwrap_or_default();
         let at = header.iter().position(|name| *name == column).expect("there is such a column");
         let name = format!("s{place}");
         let mut found = rows.filter(|row| row.first() == Some(&"web") && row.get(1) == Some(&&*name));
-        found.next().and_then(|row| row.get(at)?.parse().ok()).unwrap_or(0)
+        found.next().and_then(|row| row.get(at).copied()).unwrap_or_default().to_owned()
     }
 }
 

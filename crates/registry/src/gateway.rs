@@ -1,0 +1,64 @@
+//! Whoever sends requests to an instance, and is told from outside to send none: by who stops it, not by the instance itself.
+//!
+//! That is for programs that know of no registry, behind a load balancer that has a fixed list; and for programs that have registered
+//! themselves, whose own heartbeat would bring back what somebody else takes out. What is done is undone when the instance serves again.
+//!
+//! | URL | what |
+//! |---|---|
+//! | `haproxy:///SOCKET?server=BACKEND/SERVER,…` | servers of HAProxy, over its runtime API ([`haproxy`]); `haproxy://HOST:PORT?…` over TCP |
+//! | `consul://HOST:PORT?service=NAME&id=ID` | maintenance of a service that has registered itself |
+//! | `eureka://HOST:PORT/PATH?service=NAME&id=ID` | its status `OUT_OF_SERVICE` |
+
+pub mod haproxy;
+#[cfg(feature = "http")]
+mod registered;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use self::haproxy::Haproxy;
+use crate::url::Url;
+use crate::{Deadline, Result};
+
+/// Whoever sends requests to one instance. Every call ends by its deadline.
+pub trait Gateway: Debug + Send {
+    /// How it is called in messages.
+    fn name(&self) -> String;
+
+    /// Fails if it does not know the instance, or does not let us. Changes nothing.
+    fn check(&mut self, deadline: Deadline) -> Result<()>;
+
+    /// No new requests from here on; what is under way goes on. Whoever has been told so already by somebody else stays so.
+    fn drain(&mut self, reason: &str, deadline: Deadline) -> Result<()>;
+
+    /// Is nothing under way any more, as far as it knows?
+    fn is_idle(&mut self, deadline: Deadline) -> Result<bool>;
+
+    /// New requests again, unless it was somebody else who had told it to send none.
+    fn undrain(&mut self, deadline: Deadline) -> Result<()>;
+
+    /// From [`drain`](Self::drain) on, requests may come for so long.
+    fn settle(&self) -> Duration;
+}
+
+/// The gateway that a URL names. Nothing is asked yet.
+///
+/// ```
+/// use gracefully_registry::gateway;
+///
+/// assert!(gateway::open("haproxy:///run/haproxy.sock?server=web/s1").is_ok());
+/// assert!(gateway::open("haproxy:///run/haproxy.sock").is_err());
+/// assert!(gateway::open("file:///run/services").unwrap_err().to_string().contains("the known ones are haproxy"));
+/// ```
+pub fn open(url: &str) -> Result<Box<dyn Gateway>> {
+    let parsed = Url::parse(url)?;
+    match parsed.scheme {
+        "haproxy" => Ok(Box::new(Haproxy::open(&parsed)?)),
+        #[cfg(feature = "http")]
+        "consul" | "consuls" | "eureka" | "eurekas" => Ok(Box::new(registered::Registered::open(&parsed)?)),
+        _ => Err(parsed.error(&format!("as a gateway the known ones are {KNOWN}"))),
+    }
+}
+
+/// What this program was built with.
+const KNOWN: &str = if cfg!(feature = "http") { "haproxy, consul, eureka" } else { "haproxy" };
