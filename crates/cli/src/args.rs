@@ -305,6 +305,12 @@ pub(crate) struct How {
     #[arg(long, value_name = "WHAT", value_parser = values::new_connections, help_heading = CONNECTIONS)]
     pub(crate) new: Option<NewConnections>,
 
+    /// Who sends it requests, and is told to send none before the stop, and to go on when a restart is done:
+    /// haproxy:///SOCKET?server=BACKEND/SERVER, or consul:// or eureka:// with ?service=NAME&id=ID. May be given several
+    /// times; the label gracefully.gateway is read, too
+    #[arg(long = "gateway", value_name = "URL", help_heading = CONNECTIONS)]
+    pub(crate) gateways: Vec<String>,
+
     /// Wait for the timeout also if the program is drained and its stop signal provably reaches nobody
     #[arg(long, help_heading = CONNECTIONS)]
     pub(crate) full_timeout: bool,

@@ -10,6 +10,7 @@
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::join;
@@ -24,6 +25,7 @@ use tokio::io::{AsyncBufRead, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::discovery::{Discovery, Gateways, Unreachable};
 use crate::drive::{self, Requested, Stop};
 
 /// The conductor's main function.
@@ -56,8 +58,19 @@ async fn conduct(monitor: UnixStream) -> Option<()> {
     let walk = async move {
         let contained = Contained { id: job.target.id.clone(), known: told, say: say.clone() };
         let requested = Requested { at: job.requested_at, ago: job.elapsed };
-        let plan = Plan::new(job.policy, Work::of(job.care, job.policy.then));
-        let stop = Stop { target: job.target, plan, requested, discovery: None };
+        // The client has opened them, too; but its environment is another.
+        let (plan, discovery) = match Gateways::open(&job.gateways, job.is_resumed) {
+            Ok(gateways) => {
+                let plan = drive::plan(job.policy, job.care, gateways.as_ref());
+                (plan, gateways.map(|gateways| Arc::new(gateways) as Arc<dyn Discovery>))
+            }
+            Err(error) => {
+                let plan = drive::plan(job.policy, job.care, None);
+                let plan = Plan::new(plan.policy, Work { deregister: true, ..plan.work });
+                (plan, Some(Arc::new(Unreachable(error.to_string())) as Arc<dyn Discovery>))
+            }
+        };
+        let stop = Stop { target: job.target, plan, requested, discovery };
         let mut onlooker = |progress| drop(say.send(Order::Progress(raw(&progress))));
         let report = drive::walk(&contained, stop, &mut ordered, &mut onlooker).await;
         let _ = say.send(Order::Report(raw(&report)));

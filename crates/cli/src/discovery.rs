@@ -4,11 +4,13 @@
 //! runs again. What a place is, a registry or a gateway, it does not know.
 
 use std::fmt::Debug;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::park_timeout;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gracefully_registry::{Deadline, Gone, Leave, Membership};
+use gracefully_registry::gateway::{self, Gateway};
+use gracefully_registry::{Deadline, Error, Gone, Leave, Membership};
 use tokio::task::spawn_blocking;
 
 /// All the places where others find one program.
@@ -40,6 +42,98 @@ impl Discovery for Members {
         left.map_err(|error| error.to_string())?
     }
 
+    async fn rejoin(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Gateways that are told from outside, for a program that somebody else has registered, or nobody.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateways(Arc<Mutex<Vec<Box<dyn Gateway>>>>);
+
+/// How long a gateway may take to say whether it knows the program, and to put it in again.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often a gateway is asked whether nothing is under way any more.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl Gateways {
+    /// Those that these URLs name; `None`, if there are none. With `is_resumed`, another of our processes has told them already, and was
+    /// lost.
+    pub(crate) fn open(urls: &[String], is_resumed: bool) -> Result<Option<Self>, Error> {
+        let mut gateways = urls.iter().map(|url| gateway::open(url)).collect::<Result<Vec<_>, _>>()?;
+        if is_resumed {
+            for gateway in &mut gateways {
+                gateway.resume();
+            }
+        }
+        Ok((!gateways.is_empty()).then(|| Self(Arc::new(Mutex::new(gateways)))))
+    }
+
+    /// Fails if one of them does not know the program.
+    pub(crate) async fn check(&self) -> Result<(), String> {
+        self.each(|gateway| gateway.check(Deadline::within(ASKED_WITHIN))).await
+    }
+
+    /// Requests may come for so long after they were told.
+    pub(crate) fn settle(&self) -> Duration {
+        let gateways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gateways.iter().map(|gateway| gateway.settle()).max().unwrap_or_default()
+    }
+
+    /// Asks all of them at once. The error names those that did not do it.
+    async fn each(
+        &self,
+        ask: impl Fn(&mut dyn Gateway) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Result<(), String> {
+        let gateways = Arc::clone(&self.0);
+        let asked = spawn_blocking(move || {
+            let mut gateways = gateways.lock().unwrap_or_else(PoisonError::into_inner);
+            let ask = &ask;
+            let wrong: Vec<String> = std::thread::scope(|scope| {
+                let asking = gateways.iter_mut().map(|gateway| scope.spawn(move || ask(gateway.as_mut())));
+                // All of them before the first is waited for.
+                let asking: Vec<_> = asking.collect();
+                let answers = asking.into_iter().filter_map(|asking| asking.join().ok()?.err());
+                answers.map(|error| error.to_string()).collect()
+            });
+            if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+        });
+        asked.await.map_err(|error| error.to_string())?
+    }
+}
+
+#[async_trait]
+impl Discovery for Gateways {
+    async fn leave(&self, within: Duration) -> Result<(), String> {
+        let deadline = Deadline::within(within);
+        self.each(move |gateway| {
+            gateway.drain("stopped by gracefully", deadline)?;
+            // Whatever is under way then is seen again, and longer, when the program is drained.
+            while !gateway.is_idle(deadline)? && deadline.left() > LOOK {
+                park_timeout(LOOK);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn rejoin(&self) -> Result<(), String> {
+        self.each(|gateway| gateway.undrain(Deadline::within(ASKED_WITHIN))).await
+    }
+}
+
+/// Places that cannot be left, because of this.
+#[derive(Debug)]
+pub(crate) struct Unreachable(pub(crate) String);
+
+#[async_trait]
+impl Discovery for Unreachable {
+    async fn leave(&self, _: Duration) -> Result<(), String> {
+        Err(self.0.clone())
+    }
+
+    /// It has never been left.
     async fn rejoin(&self) -> Result<(), String> {
         Ok(())
     }

@@ -21,8 +21,8 @@ use futures_util::stream::FuturesUnordered;
 use gracefully_core::diagnosis::{self, Code, Finding};
 use gracefully_core::event::{Action, Event, ExitStatus, Progress};
 use gracefully_core::exit::SIGNAL_BASE;
-use gracefully_core::plan::Plan;
-use gracefully_core::policy::{Policy, Then, Timeout};
+use gracefully_core::plan::{Plan, Work};
+use gracefully_core::policy::{Care, Policy, Then, Timeout, Within};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::sequence::Sequence;
 use gracefully_core::signal::Signal;
@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::traffic::Traffic;
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Gateways};
 
 mod traffic;
 
@@ -61,6 +61,15 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// What a drain would find.
 pub(crate) fn survey(main: u32, network: &Network) -> Result<Survey, Limit> {
     Survey::of(&traffic::target(main, network.clone()))
+}
+
+/// How a program is stopped, for which these gateways are told first.
+///
+/// They say themselves how long requests may come after that, unless somebody has said how long to settle.
+pub(crate) fn plan(policy: Policy, care: Care, gateways: Option<&Gateways>) -> Plan {
+    let hint = gateways.map(Gateways::settle).filter(|hint| !hint.is_zero()).map(Within::AtMost);
+    let care = Care { settle: care.settle.or(hint), ..care };
+    Plan::new(policy, Work { deregister: gateways.is_some(), ..Work::of(care, policy.then) })
 }
 
 /// What is to be stopped, and how.

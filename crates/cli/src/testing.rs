@@ -93,6 +93,7 @@ pub(crate) fn container(name: &str, state: State) -> Container {
         ports: String::new(),
         network: Network::default(),
         settings: Configured::default(),
+        labels: std::collections::BTreeMap::new(),
         auto_remove: false,
         note: None,
     }

@@ -1,5 +1,7 @@
 //! What was asked of a stop and what is configured; and which of the two wins.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
@@ -100,7 +102,7 @@ impl<T> Sourced<T> {
 }
 
 /// What the caller of this stop asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// `-t`
     pub timeout: Option<Timeout>,
@@ -111,6 +113,9 @@ pub struct Request {
     /// What is done for its connections.
     #[serde(default)]
     pub care: Care,
+    /// The URLs of those who send it requests, and are told to send none before the stop, and to go on after a restart.
+    #[serde(default)]
+    pub gateways: Vec<String>,
 }
 
 /// What a stop does for the connections of the program. By default they are drained, for as long as the budget allows.

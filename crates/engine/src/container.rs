@@ -1,5 +1,6 @@
 //! What every engine can say about a container.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
@@ -38,6 +39,8 @@ pub struct Container {
     pub network: Network,
     /// Stop signal and stop timeout, as configured.
     pub settings: Settings,
+    /// Its labels, if its engine has such.
+    pub labels: BTreeMap<String, String>,
     /// Whether it is removed when it ends.
     pub auto_remove: bool,
     /// Something to tell the user: "monitor lost", for instance.

@@ -136,6 +136,7 @@ mod tests {
             ports: String::new(),
             network: Network::default(),
             settings: Settings::default(),
+            labels: BTreeMap::new(),
             auto_remove: false,
             note: None,
         }

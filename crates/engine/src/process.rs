@@ -123,6 +123,7 @@ impl Engine for Processes {
             ports: String::new(),
             network: Network::default(),
             settings: Settings::default(),
+            labels: std::collections::BTreeMap::new(),
             auto_remove: false,
             note: None,
         })

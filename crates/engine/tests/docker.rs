@@ -291,7 +291,7 @@ async fn a_restart_tells_how_the_old_program_ended() {
     for request in [seconds(5), with_signal(Signal::INT, seconds(5))] {
         let made = daemon.run(&[], &["slow", "0", "4"]).await;
         let before = made.find().await;
-        let stopped = made.stop(&restart(request)).await;
+        let stopped = made.stop(&restart(request.clone())).await;
         assert_eq!(stopped.status, ExitStatus::Code(4), "{request:?}");
         let after = made.find().await;
         assert_eq!(after.state, State::Running);

@@ -33,7 +33,7 @@ use serde_json::value::RawValue;
 pub const LIMIT: usize = 1024 * 1024;
 
 /// What a client asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", content = "value", rename_all = "snake_case")]
 pub enum Ask {
     /// Stop, or restart, the program. During a stop: a further request, which may only shorten it, by its own budget; if
@@ -99,6 +99,12 @@ pub struct Job {
     pub policy: Policy,
     /// What is done for its connections.
     pub care: Care,
+    /// Who is told of it before anything else.
+    #[serde(default)]
+    pub gateways: Vec<String>,
+    /// A conductor before this one was lost: what it has told them holds.
+    #[serde(default)]
+    pub is_resumed: bool,
     /// When the client asked for it.
     pub requested_at: Timestamp,
     /// How long ago that was. The budget is counted from there.

@@ -374,14 +374,14 @@ impl Supervisor {
         match ask {
             Ask::Stop(_) if launching && self.stop.is_none() => self.deferred.push((client, ask)),
             Ask::Signal(_) if launching => self.deferred.push((client, ask)),
-            Ask::Stop(request) => self.on_stop(now, request, client),
+            Ask::Stop(request) => self.on_stop(now, &request, client),
             Ask::Signal(signal) => self.on_signal(signal, client),
             Ask::Abort => self.on_abort(now, client),
             Ask::Wait => self.waiting.extend(client.map(|client| (client, Awaited::Exit))),
         }
     }
 
-    fn on_stop(&mut self, now: Now, request: Request, client: Option<Client>) {
+    fn on_stop(&mut self, now: Now, request: &Request, client: Option<Client>) {
         if matches!(self.program, Program::Gone) {
             return self.answer(client, Answer::NotRunning);
         }

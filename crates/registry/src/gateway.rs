@@ -28,6 +28,9 @@ pub trait Gateway: Debug + Send {
     /// Fails if it does not know the instance, or does not let us. Changes nothing.
     fn check(&mut self, deadline: Deadline) -> Result<()>;
 
+    /// Somebody has begun this for us, and is lost: what it was told already is our affair.
+    fn resume(&mut self);
+
     /// No new requests from here on; what is under way goes on. Whoever has been told so already by somebody else stays so.
     fn drain(&mut self, reason: &str, deadline: Deadline) -> Result<()>;
 

@@ -61,6 +61,19 @@ fn what_others_have_told_haproxy_stays() {
 }
 
 #[test]
+fn what_a_lost_one_of_ours_has_told_haproxy_is_undone() {
+    haproxy(|haproxy| {
+        haproxy.put(1, free());
+        server(haproxy, "web/s1").drain("test", soon()).unwrap();
+        let mut gateway = server(haproxy, "web/s1");
+        gateway.resume();
+        gateway.drain("test", soon()).unwrap();
+        gateway.undrain(soon()).unwrap();
+        assert_eq!(haproxy.state(1), 0);
+    });
+}
+
+#[test]
 fn what_haproxy_does_not_know_is_named() {
     haproxy(|haproxy| {
         for (name, why) in [("web/s99", "there is no server \"s99\""), ("api/s1", "Can't find backend")] {

@@ -15,17 +15,18 @@ use futures_util::FutureExt as _;
 use futures_util::future::{LocalBoxFuture, Shared};
 use gracefully_core::event::Progress;
 use gracefully_core::phase::Phase;
-use gracefully_core::plan::{Plan, Work};
+use gracefully_core::plan::Plan;
 use gracefully_core::policy::{Care, Policy, Request, Then};
 use gracefully_core::report::{Report, Target, Verdict};
 use gracefully_core::{diagnosis, exit};
-use gracefully_engine::{Conductor, Kind, State};
+use gracefully_engine::{Conductor, Container, Kind, State};
 use gracefully_linux::family;
 use tokio::sync::mpsc;
 
 use self::reports::Reports;
 use super::{Failures, each, signal};
-use crate::args::{How, Restarting, Stop, Told};
+use crate::args::{How, Restarting, Stop, Targets, Told};
+use crate::discovery::{Discovery, Gateways};
 use crate::display::{preview, verdict, why_failed};
 use crate::drive::{self, Requested};
 use crate::interrupt::{FORCED, FORCED_AFTER, Interrupt, Interrupts};
@@ -39,7 +40,7 @@ mod reports;
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn stop(settings: &Settings, args: Stop) -> anyhow::Result<u8> {
-    let request = request(settings, &args.how, Then::Stay)?;
+    let request = request(settings, &args.how, &args.targets, Then::Stay)?;
     if args.dry_run {
         return dry_run(settings, &args.targets.targets, request).await;
     }
@@ -47,7 +48,7 @@ pub(super) async fn stop(settings: &Settings, args: Stop) -> anyhow::Result<u8> 
 }
 
 pub(super) async fn restart(settings: &Settings, args: Restarting) -> anyhow::Result<u8> {
-    let mut request = request(settings, &args.how, Then::Start)?;
+    let mut request = request(settings, &args.how, &args.targets, Then::Start)?;
     request.care.ready = args.ready_timeout.unwrap_or(request.care.ready);
     if args.dry_run {
         return dry_run(settings, &args.targets.targets, request).await;
@@ -65,7 +66,7 @@ enum Order {
     Rolling(usize),
 }
 
-fn request(settings: &Settings, how: &How, then: Then) -> anyhow::Result<Request> {
+fn request(settings: &Settings, how: &How, targets: &Targets, then: Then) -> anyhow::Result<Request> {
     if how.time.is_some() {
         // Docker says this on stdout, in front of the names; scripts are better off without.
         settings.console.note("Flag --time has been deprecated, use --timeout instead");
@@ -78,6 +79,10 @@ fn request(settings: &Settings, how: &How, then: Then) -> anyhow::Result<Request
         how.drain.is_none() || !how.no_drain,
         "conflicting options: cannot specify both --drain and --no-drain"
     );
+    anyhow::ensure!(
+        how.gateways.is_empty() || targets.targets.len() == 1,
+        "conflicting options: --gateway is about one container; for several, give each its label {GATEWAY_LABEL}"
+    );
     let care = Care {
         settle: how.settle,
         drain: if how.no_drain { None } else { how.drain.or(Care::default().drain) },
@@ -85,7 +90,15 @@ fn request(settings: &Settings, how: &How, then: Then) -> anyhow::Result<Request
         full_timeout: how.full_timeout,
         ..Care::default()
     };
-    Ok(Request { timeout: how.timeout.or(how.time), signal: signal(how.signal.as_deref())?, then, care })
+    // What is wrong with a URL is said before anybody is looked for.
+    Gateways::open(&how.gateways, false)?;
+    Ok(Request {
+        timeout: how.timeout.or(how.time),
+        signal: signal(how.signal.as_deref())?,
+        then,
+        care,
+        gateways: how.gateways.clone(),
+    })
 }
 
 /// Stops all targets and tells how it went.
@@ -123,7 +136,7 @@ async fn carry_out(
             Ok(report) => report,
             Err(why) => return failures.add(why),
         };
-        let failed = report.as_ref().and_then(|report| failure(request.then, report));
+        let failed = report.as_ref().and_then(|report| failure(going.request.then, report));
         if failed.is_none() && !reports.on_stdout() {
             console.line(name);
         }
@@ -223,7 +236,8 @@ async fn try_one<'a>(going: &Rc<Going<'a>>, stops: &Stops<'a>, name: &'a str) ->
 }
 
 async fn stop_one(going: &Going<'_>, name: &str, found: Found) -> Result<Option<Report>, String> {
-    let report = conduct(going, name, &found).await.map_err(|error| found.in_words(&error))?;
+    let asked = Asked::of(&going.request, &found.container).await?;
+    let report = conduct(going, name, &found, &asked).await.map_err(|error| found.in_words(&error))?;
     let Found { engine, container } = &found;
     let removed = container.auto_remove || container.state == State::Removing;
     if going.request.then == Then::Stay && removed {
@@ -237,9 +251,14 @@ async fn stop_one(going: &Going<'_>, name: &str, found: Found) -> Result<Option<
 }
 
 /// Stops it, or starts it if a restart finds it not running. No report: there was nothing to stop.
-async fn conduct(going: &Going<'_>, name: &str, found: &Found) -> gracefully_engine::Result<Option<Report>> {
+async fn conduct(
+    going: &Going<'_>,
+    name: &str,
+    found: &Found,
+    asked: &Asked,
+) -> gracefully_engine::Result<Option<Report>> {
     if let Some(conductor) = conductor(found).await? {
-        match end(going, name, found, conductor).await {
+        match end(going, name, found, conductor, asked).await {
             // It ended between the look-up and now.
             Err(error) if error.is_not_running() => {}
             ended => return ended.map(Some),
@@ -273,6 +292,7 @@ async fn end(
     name: &str,
     found: &Found,
     conductor: Conductor,
+    asked: &Asked,
 ) -> gracefully_engine::Result<Report> {
     let mut line = going.settings.console.watch(name);
     let (to, mut orders) = mpsc::unbounded_channel();
@@ -292,12 +312,13 @@ async fn end(
                     pending::<()>().await;
                 }
             };
-            control.stop(&going.request, abort, &mut onlooker).await
+            control.stop(&asked.request, abort, &mut onlooker).await
         }
         Conductor::Caller(instance) => {
-            let (target, plan) = (target(found), plan(going.request, found));
+            let (target, plan) = (target(found), asked.plan(found));
             instance.check(&plan.policy)?;
-            let stop = drive::Stop { target, plan, requested: Requested::now(), discovery: None };
+            let discovery = asked.gateways.clone().map(|gateways| Arc::new(gateways) as Arc<dyn Discovery>);
+            let stop = drive::Stop { target, plan, requested: Requested::now(), discovery };
             Ok(drive::walk(&*instance, stop, &mut orders, &mut onlooker).await)
         }
     }
@@ -340,7 +361,8 @@ async fn leave(
 async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> anyhow::Result<u8> {
     each(settings, targets, async |name| {
         let found = settings.engines.find(name).await.map_err(|why| why.to_string())?;
-        let plan = plan(request, &found);
+        let asked = Asked::of(&request, &found.container).await?;
+        let plan = asked.plan(&found);
         let conductor = conductor(&found).await.map_err(|error| found.in_words(&error))?;
         if let Some(Conductor::Caller(instance)) = &conductor {
             instance.check(&plan.policy).map_err(|error| found.in_words(&error))?;
@@ -364,10 +386,35 @@ fn main_pid(conductor: &Conductor, found: &Found) -> Option<u32> {
     }
 }
 
-fn plan(request: Request, found: &Found) -> Plan {
-    let policy = Policy::resolve(&request, &found.container.settings);
-    Plan::new(policy, Work::of(request.care, request.then))
+/// What was asked for one target.
+struct Asked {
+    request: Request,
+    gateways: Option<Gateways>,
 }
+
+impl Asked {
+    /// The gateways are those of the command line and those of its label. One that does not know the program of a container that runs is
+    /// an error: then nothing has happened yet.
+    async fn of(request: &Request, container: &Container) -> Result<Self, String> {
+        let labelled = container.labels.get(GATEWAY_LABEL).map(String::as_str).unwrap_or_default();
+        let urls = request.gateways.iter().cloned().chain(labelled.split_whitespace().map(str::to_owned));
+        let request = Request { gateways: urls.collect(), ..request.clone() };
+        let gateways = Gateways::open(&request.gateways, false)
+            .map_err(|error| format!("{}: {error}", container.name))?;
+        if let Some(gateways) = gateways.as_ref().filter(|_| container.state.is_up()) {
+            gateways.check().await.map_err(|why| format!("{}: {why}", container.name))?;
+        }
+        Ok(Self { request, gateways })
+    }
+
+    fn plan(&self, found: &Found) -> Plan {
+        let policy = Policy::resolve(&self.request, &found.container.settings);
+        drive::plan(policy, self.request.care, self.gateways.as_ref())
+    }
+}
+
+/// Of a container: the URLs of its gateways, with white space in between.
+const GATEWAY_LABEL: &str = "gracefully.gateway";
 
 fn target(found: &Found) -> Target {
     Target {

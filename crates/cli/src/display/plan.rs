@@ -141,6 +141,7 @@ mod tests {
             ports: String::new(),
             network: Network::default(),
             settings: Settings::default(),
+            labels: std::collections::BTreeMap::new(),
             auto_remove: false,
             note: None,
         }
@@ -150,15 +151,15 @@ mod tests {
         Target { engine: "local".into(), id: "0123456789abcdef".into(), name: "web".into() }
     }
 
-    fn plan(request: Request) -> Plan {
-        Plan::new(Policy::resolve(&request, &Settings::default()), Work::default())
+    fn plan(request: &Request) -> Plan {
+        Plan::new(Policy::resolve(request, &Settings::default()), Work::default())
     }
 
     #[test]
     fn it_says_who_gets_what_and_when() {
         let finding = Finding::new(Code::SignalReachesNobody, "It is deaf.").hint("Handle it.");
         assert_eq!(
-            preview(&target(), &container(State::Running), &plan(Request::default()), None, &[finding]),
+            preview(&target(), &container(State::Running), &plan(&Request::default()), None, &[finding]),
             [
                 "web  local 0123456789ab, running",
                 "  signal  SIGTERM (docker's default) to pid 4711: python3 app.py",
@@ -174,14 +175,14 @@ mod tests {
     fn a_command_cannot_write_to_the_terminal() {
         let container =
             Container { command: vec!["evil\u{1b}[2J".into(), "x\ny".into()], ..container(State::Running) };
-        let lines = preview(&target(), &container, &plan(Request::default()), None, &[]);
+        let lines = preview(&target(), &container, &plan(&Request::default()), None, &[]);
         assert!(lines[1].ends_with(r"pid 4711: evil\u{1b}[2J x\ny"), "{lines:?}");
     }
 
     #[test]
     fn without_a_limit_nothing_is_killed() {
         let request = Request { timeout: Some(Timeout::Never), then: Then::Start, ..Request::default() };
-        let lines = preview(&target(), &container(State::Paused), &plan(request), None, &[]);
+        let lines = preview(&target(), &container(State::Paused), &plan(&request), None, &[]);
         assert_eq!(
             lines[2..],
             [
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn there_is_nothing_to_stop_when_it_is_not_up() {
-        let lines = preview(&target(), &container(State::Exited), &plan(Request::default()), None, &[]);
+        let lines = preview(&target(), &container(State::Exited), &plan(&Request::default()), None, &[]);
         assert_eq!(lines, ["web  local 0123456789ab, exited", "  nothing to stop"]);
     }
 }

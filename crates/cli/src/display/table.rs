@@ -157,6 +157,7 @@ mod tests {
             ports: "127.0.0.1:80->80/tcp".into(),
             network: Network::default(),
             settings: Settings::default(),
+            labels: std::collections::BTreeMap::new(),
             auto_remove: false,
             note: None,
         }

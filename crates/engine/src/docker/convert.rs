@@ -35,6 +35,7 @@ pub(super) fn container(inspect: api::Inspect, settings: Settings) -> Container 
         network: Network { published: bindings(&ports), addresses: addresses(network.networks) },
         ports: published(&ports),
         settings,
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
         auto_remove: inspect.host_config.and_then(|host| host.auto_remove).unwrap_or(false),
         note: None,
     }

@@ -61,7 +61,7 @@ impl Control {
         abort: impl Future<Output = ()>,
         onlooker: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Report> {
-        self.ask(&Ask::Stop(*request)).await;
+        self.ask(&Ask::Stop(request.clone())).await;
         let Self { engine, id, stream } = &mut self;
         let (from, mut to) = stream.split();
         let mut from = BufReader::with_capacity(4096, from);

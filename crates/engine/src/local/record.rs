@@ -26,6 +26,7 @@ pub(super) fn to_container(record: &Record, note: Option<String>) -> Container {
         ports: String::new(),
         network: Network::default(),
         settings: record.settings(),
+        labels: std::collections::BTreeMap::new(),
         auto_remove: record.spec.auto_remove,
         note,
     }

@@ -119,6 +119,7 @@ fn unusable(root: &StateRoot, id: &str, error: &Error) -> Container {
         ports: String::new(),
         network: Network::default(),
         settings: Settings::default(),
+        labels: std::collections::BTreeMap::new(),
         auto_remove: false,
         note: Some(error.to_string()),
     }

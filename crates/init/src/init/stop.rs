@@ -73,9 +73,6 @@ impl Init<'_> {
     fn plan(&self, signal: Signal) -> Plan {
         let options = self.options;
         let request = Request {
-            timeout: None,
-            signal: None,
-            then: Then::Stay,
             care: Care {
                 settle: options.settle,
                 drain: options.drain.as_ref().map(|_| Within::Budget),
@@ -83,6 +80,7 @@ impl Init<'_> {
                 new: Some(NewConnections::Serve),
                 ..Care::NONE
             },
+            ..Request::default()
         };
         let hooks = options.hooks.iter().map(|hook| hook.limit.unwrap_or(Duration::MAX));
         let work = Work {

@@ -44,6 +44,7 @@ pub(super) struct Stop {
     requested: Now,
     policy: Policy,
     care: Care,
+    gateways: Vec<String>,
     /// What happened, each with the time since the request.
     history: Vec<(Duration, event::Event)>,
     walker: Walker,
@@ -147,12 +148,13 @@ impl Stop {
 // === with a conductor ===
 
 impl Supervisor {
-    pub(super) fn begin_stop(&mut self, now: Now, request: Request, client: Option<Client>) {
-        let policy = Policy::resolve(&request, &self.record.settings());
+    pub(super) fn begin_stop(&mut self, now: Now, request: &Request, client: Option<Client>) {
+        let policy = Policy::resolve(request, &self.record.settings());
         let mut stop = Stop {
             requested: now,
             policy,
             care: request.care,
+            gateways: request.gateways.clone(),
             history: Vec::new(),
             walker: Walker::Conductor,
             lost: 0,
@@ -182,6 +184,8 @@ impl Supervisor {
             target: self.target(),
             policy: stop.policy,
             care: stop.care,
+            gateways: stop.gateways.clone(),
+            is_resumed: stop.lost > 0,
             requested_at: stop.requested.wall,
             elapsed: stop.since_request(now),
             main: self.main(),
@@ -220,7 +224,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn further_request(&mut self, now: Now, request: Request, client: Option<Client>) {
+    pub(super) fn further_request(&mut self, now: Now, request: &Request, client: Option<Client>) {
         let Some(mut stop) = self.stop.take() else { return };
         // Who wants the same as others is not impatient; who asks again is.
         let again = stop.requesters.contains(&client);
@@ -232,7 +236,7 @@ impl Supervisor {
         if request.then == Then::Stay {
             stop.policy.then = Then::Stay;
         }
-        let Request { timeout: budget, then, .. } = request;
+        let (budget, then) = (request.timeout, request.then);
         self.advance(now, stop, event::Event::StopRequested { budget, then, again });
     }
 

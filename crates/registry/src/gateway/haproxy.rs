@@ -36,6 +36,8 @@ pub struct Haproxy {
     name: String,
     at: Address,
     servers: Vec<Server>,
+    /// If it is draining already, that is our affair.
+    resumes: bool,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl Haproxy {
                 );
             }
         };
-        Ok(Self { name: url.name(), at, servers })
+        Ok(Self { name: url.name(), at, servers, resumes: false })
     }
 
     /// What it answers to one line.
@@ -187,11 +189,16 @@ impl Gateway for Haproxy {
         self.servers.iter().try_for_each(|server| self.state(server, deadline).map(drop))
     }
 
+    fn resume(&mut self) {
+        self.resumes = true;
+    }
+
     fn drain(&mut self, _: &str, deadline: Deadline) -> Result<()> {
         for at in 0..self.servers.len() {
             let server = &self.servers[at];
+            let others = if self.resumes { admin::MAINTENANCE } else { admin::MAINTENANCE | admin::DRAIN };
             // Somebody else has taken it out, and will put it in again.
-            if self.state(server, deadline)? & (admin::MAINTENANCE | admin::DRAIN) == 0 {
+            if self.state(server, deadline)? & others == 0 {
                 self.set(server, "drain", deadline)?;
                 self.servers[at].is_drained = true;
             }

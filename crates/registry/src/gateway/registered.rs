@@ -12,6 +12,8 @@ pub(crate) struct Registered {
     name: String,
     registry: Box<dyn Registry>,
     is_drained: bool,
+    /// If it is hidden already, that is our affair.
+    resumes: bool,
 }
 
 impl Registered {
@@ -27,7 +29,7 @@ impl Registered {
         if !registry.adopt(&Instance { id: id.to_owned(), ..Instance::new(service, "", 0) }) {
             return Err(url.error("it cannot hide what others have registered"));
         }
-        Ok(Self { name: url.name(), registry, is_drained: false })
+        Ok(Self { name: url.name(), registry, is_drained: false, resumes: false })
     }
 }
 
@@ -41,9 +43,13 @@ impl Gateway for Registered {
         self.registry.is_visible(deadline).map(drop)
     }
 
+    fn resume(&mut self) {
+        self.resumes = true;
+    }
+
     fn drain(&mut self, reason: &str, deadline: Deadline) -> Result<()> {
         // One that nobody finds was hidden by somebody else, or is ill.
-        if self.registry.is_visible(deadline)? {
+        if self.resumes || self.registry.is_visible(deadline)? {
             self.is_drained = self.registry.drain(reason, deadline)?;
         }
         Ok(())
