@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `file:///DIRECTORY?ttl=SECONDS` | a file for each instance in a directory: needs no server ([`mod@file`]) |
 //! | `etcd://HOST:PORT/PREFIX?ttl=SECONDS&layout=plain\|traefik` | keys with a lease in etcd; `etcds://` with TLS (`etcd`, feature `http`) |
-//! | `zookeeper://HOST:PORT/BASE?ttl=SECONDS` | ephemeral nodes in ZooKeeper, as Curator has them (`zookeeper`, feature `zookeeper`) |
+//! | `zookeeper://HOST:PORT/BASE?ttl=SECONDS` | ephemeral nodes in ZooKeeper, as Curator has them ([`mod@zookeeper`]) |
 //!
 //! Secrets are no part of it: they come from the environment or from a file, and are never shown. TLS needs the feature `tls`.
 //!
@@ -26,13 +26,11 @@ pub mod file;
 #[cfg(feature = "http")]
 mod http;
 mod membership;
-#[cfg(any(feature = "http", feature = "zookeeper"))]
 mod secret;
-#[cfg(all(test, feature = "zookeeper"))]
+#[cfg(test)]
 #[path = "../../../xtask/skip.rs"]
 mod skip;
 mod url;
-#[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 
 use std::collections::BTreeMap;
@@ -211,7 +209,6 @@ pub fn open(url: &str) -> Result<Box<dyn Registry>> {
         "file" => Ok(Box::new(file::Directory::open(&parsed)?)),
         #[cfg(feature = "http")]
         "etcd" | "etcds" => Ok(Box::new(etcd::Etcd::open(&parsed)?)),
-        #[cfg(feature = "zookeeper")]
         "zookeeper" => Ok(Box::new(zookeeper::ZooKeeper::open(&parsed)?)),
         _ => Err(parsed.error(&format!("the known ones are {}", KNOWN.join(", ")))),
     }
@@ -224,6 +221,5 @@ const KNOWN: &[&str] = &[
     "etcd",
     #[cfg(feature = "http")]
     "etcds",
-    #[cfg(feature = "zookeeper")]
     "zookeeper",
 ];
