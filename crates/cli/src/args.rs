@@ -378,7 +378,7 @@ pub(crate) struct Register {
     #[arg(short, long, value_name = "TIME", allow_hyphen_values = true, value_parser = values::timeout)]
     pub(crate) timeout: Option<Timeout>,
 
-    /// Where it is registered: file:///DIRECTORY, etcd://HOST:PORT/PREFIX; passwords come from the environment
+    /// Where it is registered: file:///DIRECTORY, etcd://HOST:PORT/PREFIX, zookeeper://HOST:PORT/BASE; passwords come from the environment
     #[arg(required = true, value_name = "URL")]
     pub(crate) urls: Vec<String>,
 

@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `file:///DIRECTORY?ttl=SECONDS&layout=plain\|envoy\|traefik` | a file for each instance in a directory: needs no server ([`mod@file`]) |
 //! | `etcd://HOST:PORT/PREFIX?ttl=SECONDS&layout=plain\|traefik` | keys with a lease in etcd; `etcds://` with TLS (`etcd`, feature `http`) |
-//! | `zookeeper://HOST:PORT/BASE?ttl=SECONDS` | ephemeral nodes in ZooKeeper, as Curator has them (`zookeeper`, feature `zookeeper`) |
+//! | `zookeeper://HOST:PORT/BASE?ttl=SECONDS` | ephemeral nodes in ZooKeeper, as Curator has them ([`mod@zookeeper`]) |
 //! | `consul://HOST:PORT?ttl=SECONDS&settle=SECONDS` | a service of one of Consul's agents; `consuls://` with TLS (`consul`, feature `http`) |
 //! | `eureka://HOST:PORT/PATH?ttl=…&eviction=…&settle=…` | an instance in Eureka; `eurekas://` with TLS (`eureka`, feature `http`) |
 //! | `nacos://HOST:PORT/NAMESPACE?ttl=…&group=…&api=…&settle=…` | an instance in Nacos; `nacoss://` with TLS (`nacos`, the same) |
@@ -36,13 +36,11 @@ mod http;
 mod membership;
 #[cfg(feature = "http")]
 pub mod nacos;
-#[cfg(any(feature = "http", feature = "zookeeper"))]
 mod secret;
-#[cfg(all(test, feature = "zookeeper"))]
+#[cfg(test)]
 #[path = "../../../xtask/skip.rs"]
 mod skip;
 mod url;
-#[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 
 use std::collections::BTreeMap;
@@ -241,7 +239,6 @@ pub fn open(url: &str) -> Result<Box<dyn Registry>> {
         "file" => Ok(Box::new(file::Directory::open(&parsed)?)),
         #[cfg(feature = "http")]
         "etcd" | "etcds" => Ok(Box::new(etcd::Etcd::open(&parsed)?)),
-        #[cfg(feature = "zookeeper")]
         "zookeeper" => Ok(Box::new(zookeeper::ZooKeeper::open(&parsed)?)),
         #[cfg(feature = "http")]
         "consul" | "consuls" => Ok(Box::new(consul::Consul::open(&parsed)?)),
@@ -260,7 +257,6 @@ const KNOWN: &[&str] = &[
     "etcd",
     #[cfg(feature = "http")]
     "etcds",
-    #[cfg(feature = "zookeeper")]
     "zookeeper",
     #[cfg(feature = "http")]
     "consul",

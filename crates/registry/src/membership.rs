@@ -126,10 +126,10 @@ impl Membership {
 
 /// Until it is stopped.
 fn keep_alive(registry: &mut dyn Registry, instance: &Instance, stopped: &Receiver<()>, tell: &dyn Fn(&str)) {
-    let beat = registry.hints().beat;
     // Said once for each time that something is wrong.
     let mut wrong = None;
-    while stopped.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
+    // A registry may have been granted another time meanwhile.
+    while stopped.recv_timeout(registry.hints().beat) == Err(RecvTimeoutError::Timeout) {
         let alive = registry.keep_alive(Deadline::within(HEARTBEAT_WITHIN)).and_then(|alive| match alive {
             Alive::Yes => Ok(()),
             Alive::Lost => {

@@ -45,7 +45,6 @@ impl<'a> Url<'a> {
     }
 
     /// The servers, each with a port; at least one.
-    #[cfg(any(feature = "http", feature = "zookeeper"))]
     pub(crate) fn servers(&self, usual_port: u16) -> Result<Vec<String>> {
         let server = |text: &str| {
             // An IPv6 address is in brackets, so that its colons are none before a port.
@@ -141,7 +140,6 @@ impl<'a> Settings<'a> {
 }
 
 /// A part of a path, or a value of its query: whatever means something else there is escaped (RFC 3986, section 2).
-#[cfg(any(feature = "http", feature = "zookeeper"))]
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {

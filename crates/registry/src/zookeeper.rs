@@ -1,8 +1,8 @@
 //! ZooKeeper (≥ 3.5), in the layout of Curator's service discovery (`curator-x-discovery`).
 //!
 //! A registration is an **ephemeral node**: it lives as long as the **session** that has made it. A session is kept alive by whatever
-//! its client says, a ping if it has nothing to say, and it outlives its connection: who still has its number and its password may go on
-//! with it, at any server. Only two things end it: its client closes it, or the servers have heard nothing of it for its time-out.
+//! its client says, and it outlives its connection: who still has its number and its password may go on with it, at any server. Only two
+//! things end it: its client closes it, or the servers have heard nothing of it for its time-out.
 //!
 //! | node | kind | data |
 //! |---|---|---|
@@ -19,8 +19,9 @@
 //! * A process that was killed leaves its node behind until its session has run out. So whoever registers and finds a node of that name
 //!   takes it for such a one, and puts its own in its place, as Curator does. From then on it is not the other's any more: the owner of a
 //!   node tells who has made it, and nobody takes out what is not his.
-//! * The session's pings are sent by a thread of its own, for as long as there is a connection. A heartbeat looks whether the node is
-//!   there and ours.
+//! * A heartbeat looks whether the node is there and ours. That keeps the session alive, too: it is due three times in its time-out, as
+//!   often as ZooKeeper's own client pings. So there are no pings, and no thread that would send them: whoever does not come back to
+//!   say that he lives is gone in time, as with every registry.
 //! * A leave removes the node first, and then closes the session: after that nothing can come that was still on its way. To look for the
 //!   node afterwards there is a session of its own, which is closed again.
 //! * Whoever is dropped without a leave says nothing. It is as if its process had been killed.
@@ -31,23 +32,16 @@
 //! The user is `ZOOKEEPER_AUTH` (or in the file that `ZOOKEEPER_AUTH_FILE` names): `NAME:PASSWORD`, for the scheme `digest`. Its nodes are
 //! changed by nobody else and read by all; that holds for the nodes above, too, if they had to be made, so where several users register
 //! BASE has to be there before. Without a user everybody may do everything. TLS there is none.
-//!
-//! The client is the crate `zookeeper-client`; what it does is done on a runtime of tokio that nobody else sees, on one thread for a
-//! connection. It leaves one thread to the process, `async-io`, which sleeps when there is no connection.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::sync::mpsc::channel;
-use std::thread::{self, JoinHandle};
+mod session;
+mod wire;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
-use zookeeper_client::{
-    Acl, Acls, Client, CreateMode, Error as Answer, Permission, SessionInfo, SessionState,
-};
 
+use self::session::{Answered, Connection, Fault};
+use self::wire::{Acl, Code, Kind, Session};
 use crate::secret::Secret;
 use crate::url::{Url, escaped};
 use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
@@ -73,8 +67,10 @@ const LOOKED_FOR: Duration = Duration::from_secs(2);
 const TRIES: usize = 4;
 
 /// Nobody else changes it, and everybody reads it.
-const OURS: &[Acl] =
-    &[Acl::new_const(Permission::ALL, "auth", ""), Acl::new_const(Permission::READ, "world", "anyone")];
+const OURS: &[Acl] = &[Acl::OURS, Acl::READ];
+
+/// Nobody has said who we are.
+const ANYONES: &[Acl] = &[Acl::ANYONE];
 
 const USER: &str = "ZOOKEEPER_AUTH";
 const HINT: &str =
@@ -93,7 +89,7 @@ pub struct ZooKeeper {
     ttl: Duration,
     connection: Option<Connection>,
     /// Outlives the connection.
-    session: Option<SessionInfo>,
+    session: Option<Session>,
     /// The sessions that may have made our node.
     owners: Vec<i64>,
     entry: Option<Entry>,
@@ -105,36 +101,6 @@ struct Entry {
     parent: String,
     path: String,
     data: String,
-}
-
-/// What a server has answered.
-type Answered<T> = std::result::Result<T, Answer>;
-
-/// Why a call has not succeeded.
-#[derive(Debug, PartialEq, Eq)]
-enum Fault {
-    /// The session has run out.
-    Expired,
-    /// The server does not let us.
-    Refused(String),
-    /// There is no connection, or not any more.
-    Lost(String),
-    /// There was no answer within this time.
-    Late(Duration),
-}
-
-impl From<Answer> for Fault {
-    fn from(answer: Answer) -> Self {
-        match answer {
-            Answer::SessionExpired => Self::Expired,
-            Answer::NoAuth | Answer::AuthFailed | Answer::InvalidAcl => Self::Refused(answer.to_string()),
-            // The client does not say what the only host has done.
-            Answer::NoHosts => {
-                Self::Lost("it cannot be reached, or does not speak ZooKeeper's protocol".into())
-            }
-            _ => Self::Lost(answer.to_string()),
-        }
-    }
 }
 
 impl ZooKeeper {
@@ -181,11 +147,7 @@ impl ZooKeeper {
     }
 
     /// Asks the server that we are connected with, and the next one if it does not answer; each has its share of the time.
-    fn call<T, F>(&mut self, ask: impl Fn(Client) -> F, deadline: Deadline) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = Answered<T>> + Send + 'static,
-    {
+    fn call<T>(&mut self, ask: impl Fn(&mut Connection) -> Answered<T>, deadline: Deadline) -> Result<T> {
         let mut why = "there was no time to ask".to_owned();
         let mut tried = 0;
         while tried < self.servers.len() {
@@ -203,17 +165,23 @@ impl ZooKeeper {
             let server = &self.servers[self.first];
             // What we had was of no use any more, but the server may be.
             let is_tried = match fault {
-                Fault::Refused(why) => return Err(self.refused(why)),
-                Fault::Expired => {
-                    self.session = None;
-                    why = format!("{server}: a new session has expired");
-                    !had_session
+                Fault::No(code @ (Code::NO_AUTH | Code::AUTH_FAILED | Code::INVALID_ACL)) => {
+                    return Err(self.refused(code.to_string()));
+                }
+                Fault::No(code) => {
+                    why = format!("{server}: {code}");
+                    !had_connection
                 }
                 Fault::Lost(words) => {
                     why = format!("{server}: {words}");
                     !had_connection
                 }
-                Fault::Late(time) => {
+                Fault::Expired => {
+                    self.session = None;
+                    why = format!("{server}: a new session has expired");
+                    !had_session
+                }
+                Fault::Late => {
                     why = format!("{server} does not answer within {} ms", time.as_millis());
                     true
                 }
@@ -226,61 +194,40 @@ impl ZooKeeper {
         Err(Error::Failed { registry: self.registry.clone(), why })
     }
 
-    fn ask_one<T, F>(
+    fn ask_one<T>(
         &mut self,
-        ask: &impl Fn(Client) -> F,
+        ask: &impl Fn(&mut Connection) -> Answered<T>,
         deadline: Deadline,
-    ) -> std::result::Result<T, Fault>
-    where
-        T: Send + 'static,
-        F: Future<Output = Answered<T>> + Send + 'static,
-    {
-        let time = deadline.left();
-        let connection = match self.connection.take().filter(Connection::is_up) {
+    ) -> Answered<T> {
+        let connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect(deadline)?,
         };
-        let Connection { worker, client } = self.connection.insert(connection);
-        worker.run(ask(client.clone()), deadline).ok_or(Fault::Late(time))?.map_err(Fault::from)
+        let connection = self.connection.insert(connection);
+        connection.wait_until(deadline);
+        ask(connection)
     }
 
     /// Goes on with the session if there is one, else begins one.
-    fn connect(&mut self, deadline: Deadline) -> std::result::Result<Connection, Fault> {
-        let time = deadline.left();
-        let mut connector = Client::connector().with_session_timeout(self.ttl).with_fail_eagerly();
-        if let Some(session) = &self.session {
-            connector = connector.with_session(session.clone());
-        }
-        if let Some(user) = &self.user {
-            connector = connector.with_auth("digest", user.expose().as_bytes());
-        }
-        let worker =
-            Worker::start().map_err(|error| Fault::Lost(format!("there is no thread for it: {error}")))?;
-        let server = self.servers[self.first].clone();
-        let client = worker.run(async move { connector.connect(&server).await }, deadline);
-        let client = client.ok_or(Fault::Late(time))??;
-        self.ttl = client.session_timeout();
+    fn connect(&mut self, deadline: Deadline) -> Answered<Connection> {
+        let server = &self.servers[self.first];
+        let (connection, granted) =
+            Connection::open(server, self.ttl, self.session.as_ref(), self.user.as_ref(), deadline)?;
+        self.ttl = granted.timeout;
         if self.session.is_none() {
-            self.session = Some(client.session().clone());
-            self.owners.push(client.session_id().0);
+            self.owners.push(granted.session.id);
+            self.session = Some(granted.session);
         }
-        Ok(Connection { worker, client })
+        Ok(connection)
     }
 
     /// Closes the session, and with it goes what it has made. Of one that cannot be closed the servers find out.
     fn close(&mut self, deadline: Deadline) {
         self.session = None;
-        let Some(Connection { worker, client }) = self.connection.take() else { return };
-        let mut state = client.state_watcher();
-        // The last of its clients closes it.
-        drop(client);
-        let closed = async move {
-            let mut now = state.state();
-            while !now.is_terminated() {
-                now = state.changed().await;
-            }
-        };
-        worker.run(closed, deadline);
+        if let Some(mut connection) = self.connection.take() {
+            connection.wait_until(deadline);
+            let _ = connection.close();
+        }
     }
 
     fn refused(&self, why: String) -> Error {
@@ -304,10 +251,10 @@ impl Registry for ZooKeeper {
         };
         // From here on there may be something to be taken out.
         self.entry = Some(entry.clone());
-        let acls = self.user.as_ref().map_or_else(Acls::anyone_all, |_| Acls::new(OURS));
-        self.call(move |client| put(client, entry.clone(), acls), deadline)?;
+        let acls = if self.user.is_some() { OURS } else { ANYONES };
+        self.call(|connection| put(connection, &entry, acls), deadline)?;
         // No other has made it.
-        self.owners = self.session.iter().map(|session| session.id().0).collect();
+        self.owners = self.session.iter().map(|session| session.id).collect();
         Ok(())
     }
 
@@ -317,16 +264,16 @@ impl Registry for ZooKeeper {
         if self.session.is_none() {
             return Ok(Alive::Lost);
         }
-        let owner = self.call(move |client| owner(client, entry.path.clone()), deadline)?;
+        let owner = self.call(|connection| connection.owner(&entry.path), deadline)?;
         // If the session had run out, this is another.
-        let session = self.session.as_ref().map(|session| session.id().0);
+        let session = self.session.as_ref().map(|session| session.id);
         Ok(if owner.is_some() && owner == session { Alive::Yes } else { Alive::Lost })
     }
 
     fn deregister(&mut self, deadline: Deadline) -> Result<Left> {
         let Entry { path, .. } = self.entry()?;
         let owners = self.owners.clone();
-        let left = self.call(move |client| take_out(client, path.clone(), owners.clone()), deadline)?;
+        let left = self.call(|connection| take_out(connection, &path, &owners), deadline)?;
         self.close(deadline);
         Ok(left)
     }
@@ -334,7 +281,7 @@ impl Registry for ZooKeeper {
     fn is_visible(&mut self, deadline: Deadline) -> Result<bool> {
         let Entry { path, .. } = self.entry()?;
         let has_left = self.session.is_none();
-        let owner = self.call(move |client| owner(client, path.clone()), deadline);
+        let owner = self.call(|connection| connection.owner(&path), deadline);
         if has_left {
             self.close(deadline);
         }
@@ -347,57 +294,66 @@ impl Registry for ZooKeeper {
 }
 
 /// Makes the node, unless this session has made it already.
-async fn put(client: Client, entry: Entry, acls: Acls<'static>) -> Answered<()> {
+fn put(connection: &mut Connection, entry: &Entry, acls: &[Acl]) -> Answered<()> {
     for _ in 0..TRIES {
-        match client.create(&entry.path, entry.data.as_bytes(), &CreateMode::Ephemeral.with_acls(acls)).await
-        {
-            Err(Answer::NoNode) => {
-                client.mkdir(&entry.parent, &CreateMode::Container.with_acls(acls)).await?;
-            }
-            Err(Answer::NodeExists) => {
-                if replace(&client, &entry).await? {
+        match connection.create(&entry.path, entry.data.as_bytes(), Kind::Ephemeral, acls) {
+            Err(Fault::No(Code::NO_NODE)) => make_parents(connection, &entry.parent, acls)?,
+            Err(Fault::No(Code::NODE_EXISTS)) => {
+                if replace(connection, entry)? {
                     return Ok(());
                 }
             }
-            made => return made.map(drop),
+            made => return made,
         }
     }
-    Err(Answer::NodeExists)
+    Err(Code::NODE_EXISTS.into())
+}
+
+/// Makes a node that has others below, and what is missing above it.
+///
+/// From below, as nodes further up, which are there, may be in nobody's hands whom we know: then we are refused before it is looked
+/// whether they are there.
+fn make_parents(connection: &mut Connection, path: &str, acls: &[Acl]) -> Answered<()> {
+    let mut missing = vec![path];
+    while let Some(node) = missing.last() {
+        match connection.create(node, b"", Kind::Container, acls) {
+            Ok(()) | Err(Fault::No(Code::NODE_EXISTS)) => drop(missing.pop()),
+            Err(Fault::No(Code::NO_NODE)) => match node.rsplit_once('/') {
+                Some((above, _)) if !above.is_empty() => missing.push(above),
+                _ => return Err(Code::NO_NODE.into()),
+            },
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
 }
 
 /// Removes a node that another session has made; gives ours its data. Is it there now, and ours?
-async fn replace(client: &Client, Entry { path, data, .. }: &Entry) -> Answered<bool> {
-    let changed = match client.get_data(path).await {
-        Ok((_, stat)) if stat.ephemeral_owner != client.session_id().0 => {
-            client.delete(path, None).await.map(|()| false)
-        }
+fn replace(connection: &mut Connection, Entry { path, data, .. }: &Entry) -> Answered<bool> {
+    let changed = match connection.data(path) {
+        Ok((_, owner)) if owner != connection.session() => connection.delete(path).map(|()| false),
         // Whoever watches hears of every change, also of one that changes nothing.
         Ok((found, _)) if found == data.as_bytes() => Ok(true),
-        Ok(_) => client.set_data(path, data.as_bytes(), None).await.map(|_| true),
-        Err(answer) => Err(answer),
+        Ok(_) => connection.set_data(path, data.as_bytes()).map(|()| true),
+        Err(fault) => Err(fault),
     };
     match changed {
         // It is gone meanwhile.
-        Err(Answer::NoNode) => Ok(false),
+        Err(Fault::No(Code::NO_NODE)) => Ok(false),
         changed => changed,
     }
 }
 
-/// The session that has made the node, if it is there; 0 if it is not an ephemeral one.
-async fn owner(client: Client, path: String) -> Answered<Option<i64>> {
-    Ok(client.check_stat(&path).await?.map(|stat| stat.ephemeral_owner))
-}
-
 /// Removes the node if one of these sessions has made it.
-async fn take_out(client: Client, path: String, owners: Vec<i64>) -> Answered<Left> {
-    let is_ours = client.check_stat(&path).await?.is_some_and(|stat| owners.contains(&stat.ephemeral_owner));
+fn take_out(connection: &mut Connection, path: &str, owners: &[i64]) -> Answered<Left> {
+    let is_ours = connection.owner(path)?.is_some_and(|owner| owners.contains(&owner));
     if !is_ours {
         return Ok(Left::Before);
     }
-    match client.delete(&path, None).await {
+    match connection.delete(path) {
         Ok(()) => Ok(Left::Now),
-        Err(Answer::NoNode) => Ok(Left::Before),
-        Err(answer) => Err(answer),
+        Err(Fault::No(Code::NO_NODE)) => Ok(Left::Before),
+        Err(fault) => Err(fault),
     }
 }
 
@@ -429,74 +385,9 @@ fn name_of_node(name: &str) -> String {
     }
 }
 
-/// A connection with a server, which pings by itself.
-#[derive(Debug)]
-struct Connection {
-    /// Goes first: the last client closes its session, and nobody is there then who would.
-    worker: Worker,
-    client: Client,
-}
-
-impl Connection {
-    fn is_up(&self) -> bool {
-        self.client.state() == SessionState::SyncConnected
-    }
-}
-
-/// A runtime with a thread. Whatever it does ends when it is dropped.
-#[derive(Debug)]
-struct Worker {
-    runtime: Handle,
-    /// Dropping it stops the thread.
-    stop: Option<oneshot::Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    fn start() -> std::io::Result<Self> {
-        // The client brings its own clock and sockets.
-        let runtime = Builder::new_current_thread().build()?;
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = oneshot::channel::<Infallible>();
-        let work = move || drop(runtime.block_on(stopped));
-        let thread = thread::Builder::new().name("zookeeper".into()).spawn(work)?;
-        Ok(Self { runtime: handle, stop: Some(stop), thread: Some(thread) })
-    }
-
-    /// What comes of it; `None` if nothing has by the deadline: then it is given up.
-    ///
-    /// Unlike a runtime's `block_on` this may be called from anywhere, as other registries may.
-    fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-        deadline: Deadline,
-    ) -> Option<T> {
-        let (answer, answered) = channel();
-        // Nobody waits for a late answer.
-        let task = self.runtime.spawn(async move { drop(answer.send(work.await)) });
-        let came = answered.recv_timeout(deadline.left()).ok();
-        task.abort();
-        came
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // It has nothing to say, and if it has panicked it is over, too.
-            let _ = thread.join();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use std::future::pending;
-    use std::sync::Arc;
-    use std::time::Instant;
 
     fn zookeeper(url: &str) -> Result<ZooKeeper> {
         ZooKeeper::open(&Url::parse(url).unwrap())
@@ -569,18 +460,5 @@ mod tests {
         assert_eq!(ours.keep_alive(deadline()).unwrap(), Alive::Yes);
         assert!(!format!("{ours:?}").contains("we:"), "{ours:?}");
         assert_eq!(ours.deregister(deadline()).unwrap(), Left::Now);
-    }
-
-    #[test]
-    fn work_ends_by_its_deadline_and_with_its_worker() {
-        let worker = Worker::start().unwrap();
-        assert_eq!(worker.run(async { 1 }, Deadline::within(Duration::from_secs(20))), Some(1));
-        let (began, alive) = (Instant::now(), Arc::new(()));
-        let theirs = Arc::clone(&alive);
-        let work = async move { pending::<Arc<()>>().await.clone_from(&theirs) };
-        assert_eq!(worker.run(work, Deadline::within(Duration::from_millis(20))), None);
-        assert!(began.elapsed() < Duration::from_secs(10));
-        drop(worker);
-        assert_eq!(Arc::strong_count(&alive), 1, "it was dropped");
     }
 }

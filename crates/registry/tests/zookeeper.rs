@@ -4,9 +4,10 @@
 #[path = "../../../xtask/skip.rs"]
 mod skip;
 
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use gracefully_registry::{Alive, Deadline, Instance, Left, Registry, open};
+use gracefully_registry::{Alive, Deadline, Instance, Left, Membership, Registry, open};
 use gracefully_servers::zookeeper::ZooKeeper;
 use gracefully_servers::{Fault, Proxy};
 
@@ -78,6 +79,38 @@ fn whoever_registers_last_has_the_name_and_the_other_does_not_take_it_out() {
         assert_eq!(new.keep_alive(soon()).unwrap(), Alive::Yes);
         assert_eq!(new.deregister(soon()).unwrap(), Left::Now);
         assert_eq!(zookeeper.nodes("/apps/web"), ["/apps/web"]);
+    });
+}
+
+#[test]
+fn it_needs_no_rights_above_what_it_makes() {
+    with("it_needs_no_rights_above_what_it_makes", |zookeeper| {
+        zookeeper.ctl(&[
+            "create /theirs",
+            "create /theirs/ours",
+            "setAcl /theirs world:anyone:r",
+            "setAcl / world:anyone:r",
+        ]);
+        let open_at = |base: &str| open(&format!("zookeeper://{}{base}?ttl=10", zookeeper.at())).unwrap();
+        open_at("/theirs/ours/more").register(&instance(8080), soon()).unwrap();
+        let made = ["/theirs/ours/more", "/theirs/ours/more/web", "/theirs/ours/more/web/a"];
+        assert_eq!(zookeeper.nodes("/theirs/ours/more"), made);
+        let why = open_at("/theirs/no").register(&instance(8080), soon()).unwrap_err().to_string();
+        assert!(why.contains(" refuses: not authorized; set ZOOKEEPER_AUTH"), "{why}");
+    });
+}
+
+#[test]
+fn heartbeats_are_all_that_a_session_needs() {
+    with("heartbeats_are_all_that_a_session_needs", |zookeeper| {
+        let registry = open(&format!("zookeeper://{}/apps?ttl=3", zookeeper.at())).unwrap();
+        let (tell, told) = channel();
+        let news = move |news: &str| tell.send(news.to_owned()).unwrap();
+        let member = Membership::join(registry, instance(8080), news).unwrap();
+        // Nothing happens for longer than a session lasts of which nothing is heard.
+        assert!(told.recv_timeout(Duration::from_secs(5)).is_err(), "it was registered once");
+        let leave = member.leave(soon());
+        assert!(matches!(leave.left, Ok(Left::Now)) && leave.is_gone(), "{leave:?}");
     });
 }
 
