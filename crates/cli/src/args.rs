@@ -17,6 +17,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args as Flags, Parser, Subcommand, ValueEnum};
 use gracefully_core::plan::NewConnections;
 use gracefully_core::policy::{Timeout, Within};
+use serde::{Deserialize, Serialize};
 
 use crate::commands::Check;
 use crate::values;
@@ -118,7 +119,7 @@ pub(crate) enum EngineChoice {
 }
 
 /// `--progress`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(crate) enum ProgressChoice {
     /// A live line on a terminal, else only the results
     #[default]
@@ -153,7 +154,7 @@ pub(crate) enum Verb {
     /// Remove containers that are not running
     Rm(Rm),
     /// Show what a graceful stop is, and what a shell in front does to it
-    Demo,
+    Demo(Demo),
     /// Print the version
     Version,
     /// Become a docker command: `docker gracefully …`
@@ -339,6 +340,14 @@ pub(crate) struct Kill {
 
     #[command(flatten)]
     pub(crate) targets: Targets,
+}
+
+/// `demo`
+#[derive(Debug, Default, Flags)]
+pub(crate) struct Demo {
+    /// The registry of the last act, file:///DIRECTORY or etcd://HOST:PORT/PREFIX [default: a directory of its own]
+    #[arg(long, value_name = "URL")]
+    pub(crate) registry: Option<String>,
 }
 
 /// `register`

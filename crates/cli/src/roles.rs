@@ -2,6 +2,7 @@
 //!
 //! * the **launcher**, which makes a container: see `gracefully_engine::local::launcher`
 //! * the **conductor**, which walks the stop of one: see [`conductor`]
+//! * the **agent** of a registration, which has understood its command line: see [`commands`]
 //! * the **monitor**, where the program `gracefully-monitor` is not beside this one: see [`gracefully_monitor`]
 
 use std::ffi::{CString, OsString};
@@ -11,10 +12,13 @@ use std::process::ExitCode;
 
 use gracefully_engine::local::launcher;
 
-use crate::conductor;
+use crate::{commands, conductor};
 
-/// The main function of these three; `None` if this process is none of them.
+/// The main function of these; `None` if this process is none of them.
 pub(crate) fn main(argv: &[OsString]) -> Option<ExitCode> {
+    if let Some(code) = commands::resume() {
+        return Some(code);
+    }
     let (role, words) = argv.get(1..)?.split_first()?;
     match (role.to_str()?, words) {
         ("monitor", [_, _, _]) => {

@@ -217,6 +217,25 @@ impl Etcd {
         Ok(Some(number(found.get("lease")).unwrap_or(0)))
     }
 
+    pub(crate) fn find(&mut self, service: &str, deadline: Deadline) -> Result<Vec<Instance>> {
+        if self.layout != Layout::Plain {
+            return Err(self.servers.failed("only the layout plain is read"));
+        }
+        let prefix = format!("{}/{}/", self.prefix, escaped(service));
+        // The slash, and what comes after it.
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let range =
+            json!({ "key": BASE64_STANDARD.encode(prefix), "range_end": BASE64_STANDARD.encode(end) });
+        let range = self.call("/v3/kv/range", &range, deadline);
+        let range = range.map_err(|fault| fault.into_error(&self.servers))?;
+        let entries = range.get("kvs").and_then(Value::as_array).into_iter().flatten();
+        let instance = |entry: &Value| {
+            let value = BASE64_STANDARD.decode(entry.get("value")?.as_str()?).ok()?;
+            Instance::from_json(&serde_json::from_slice(&value).ok()?)
+        };
+        Ok(entries.filter_map(instance).collect())
+    }
+
     fn entry(&self) -> Result<Entry> {
         self.entry.clone().ok_or(Error::NotRegistered)
     }

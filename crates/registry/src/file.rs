@@ -82,6 +82,14 @@ impl Directory {
         self.entry.clone().ok_or(Error::NotRegistered)
     }
 
+    pub(crate) fn find(&self, service: &str) -> Result<Vec<Instance>> {
+        match fs::metadata(&self.path) {
+            Ok(_) => Ok(instances(&self.path, service)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(self.failed(&self.path, &error)),
+        }
+    }
+
     /// Writes the file that gateways read, if there is one.
     fn render(&self, deadline: Deadline) -> Result<()> {
         let Some(Entry { service, .. }) = &self.entry else { return Ok(()) };
@@ -201,18 +209,7 @@ impl Found {
     }
 
     fn instance(&self) -> Option<Instance> {
-        let word = |name: &str| Some(self.json.get(name)?.as_str()?.to_owned());
-        let pairs = self.json.get("metadata").and_then(Value::as_object).into_iter().flatten();
-        let metadata =
-            pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
-        let port = self.json.get("port")?.as_u64()?.try_into().ok()?;
-        Some(Instance {
-            id: word("id")?,
-            service: word("service")?,
-            address: word("address")?,
-            port,
-            metadata,
-        })
+        Instance::from_json(&self.json)
     }
 }
 

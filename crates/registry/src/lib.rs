@@ -18,6 +18,7 @@
 //! | `consul://HOST:PORT?ttl=SECONDS&settle=SECONDS` | a service of one of Consul's agents; `consuls://` with TLS (`consul`, feature `http`) |
 //! | `eureka://HOST:PORT/PATH?ttl=…&eviction=…&settle=…` | an instance in Eureka; `eurekas://` with TLS (`eureka`, feature `http`) |
 //! | `nacos://HOST:PORT/NAMESPACE?ttl=…&group=…&api=…&settle=…` | an instance in Nacos; `nacoss://` with TLS (`nacos`, the same) |
+//! | `exec:///PROGRAM?ttl=SECONDS&settle=SECONDS` | a program of the user's that knows a registry ([`mod@exec`]) |
 //!
 //! Secrets are no part of it: they come from the environment or from a file, and are never shown. TLS needs the feature `tls`.
 //!
@@ -29,6 +30,7 @@ pub mod consul;
 pub mod etcd;
 #[cfg(feature = "http")]
 pub mod eureka;
+pub mod exec;
 pub mod file;
 pub mod gateway;
 #[cfg(feature = "http")]
@@ -81,6 +83,21 @@ impl Instance {
     pub fn host_and_port(&self) -> String {
         let Self { address, port, .. } = self;
         if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+    }
+
+    /// What [`to_json`](Self::to_json) has written, whatever else stands there.
+    fn from_json(json: &serde_json::Value) -> Option<Self> {
+        let word = |name: &str| Some(json.get(name)?.as_str()?.to_owned());
+        let pairs = json.get("metadata").and_then(serde_json::Value::as_object).into_iter().flatten();
+        Some(Self {
+            id: word("id")?,
+            service: word("service")?,
+            address: word("address")?,
+            port: json.get("port")?.as_u64()?.try_into().ok()?,
+            metadata: pairs
+                .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+                .collect(),
+        })
     }
 
     /// Everything of it.
@@ -237,6 +254,7 @@ pub fn open(url: &str) -> Result<Box<dyn Registry>> {
     let parsed = url::Url::parse(url)?;
     match parsed.scheme {
         "file" => Ok(Box::new(file::Directory::open(&parsed)?)),
+        "exec" => Ok(Box::new(exec::Exec::open(&parsed)?)),
         #[cfg(feature = "http")]
         "etcd" | "etcds" => Ok(Box::new(etcd::Etcd::open(&parsed)?)),
         "zookeeper" => Ok(Box::new(zookeeper::ZooKeeper::open(&parsed)?)),
@@ -250,9 +268,39 @@ pub fn open(url: &str) -> Result<Box<dyn Registry>> {
     }
 }
 
+/// The instances of a service, as whoever sends requests finds them. Only a directory and etcd, in the layout `plain`, are read here: others
+/// have consumers of their own.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let url = format!("file://{}", directory.path().display());
+/// use std::time::Duration;
+/// use gracefully_registry::{Deadline, Instance, find, open};
+///
+/// let soon = Deadline::within(Duration::from_secs(1));
+/// let instance = Instance::new("orders", "127.0.0.1", 8080);
+/// open(&url)?.register(&instance, soon)?;
+/// assert_eq!(find(&url, "orders", soon)?, [instance]);
+/// # Ok(()) }
+/// ```
+pub fn find(url: &str, service: &str, deadline: Deadline) -> Result<Vec<Instance>> {
+    let parsed = url::Url::parse(url)?;
+    match parsed.scheme {
+        "file" => file::Directory::open(&parsed)?.find(service),
+        #[cfg(feature = "http")]
+        "etcd" | "etcds" => etcd::Etcd::open(&parsed)?.find(service, deadline),
+        _ => {
+            let _ = deadline;
+            Err(parsed.error("only file and etcd are read"))
+        }
+    }
+}
+
 /// What this program was built with.
 const KNOWN: &[&str] = &[
     "file",
+    "exec",
     #[cfg(feature = "http")]
     "etcd",
     #[cfg(feature = "http")]

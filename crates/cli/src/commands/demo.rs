@@ -20,6 +20,7 @@ use gracefully_engine::local::Local;
 use gracefully_engine::{Conductor, Container, Engine as _, ListOptions, LogOptions, Removal, RunSpec};
 
 use self::programs::Programs;
+use crate::args::Demo;
 use crate::display::{Console, verdict};
 use crate::interrupt::Interrupts;
 use crate::settings::Settings;
@@ -38,10 +39,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 const STARTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Shows what a graceful stop is.
-pub(super) async fn demo(settings: &Settings) -> anyhow::Result<u8> {
+pub(super) async fn demo(settings: &Settings, args: Demo) -> anyhow::Result<u8> {
     let mut interrupts = Interrupts::new()?;
     let stage = Stage::build()?;
-    let shown = interrupts.or(show(settings, &stage)).await;
+    let registry =
+        args.registry.unwrap_or_else(|| format!("file://{}", stage.directory.join("services").display()));
+    let shown = match discovery::check(&registry) {
+        Ok(()) => interrupts.or(show(settings, &stage, &registry)).await,
+        Err(error) => Ok(Err(error)),
+    };
     stage.clear().await?;
     match shown {
         Ok(result) => result.map(|()| exit::OK),
@@ -49,7 +55,7 @@ pub(super) async fn demo(settings: &Settings) -> anyhow::Result<u8> {
     }
 }
 
-async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<()> {
+async fn show(settings: &Settings, stage: &Stage, registry: &str) -> anyhow::Result<()> {
     let programs = Programs::beside_us(&settings.console);
     forms::show(settings, stage).await?;
     settings.console.line("");
@@ -63,7 +69,7 @@ async fn show(settings: &Settings, stage: &Stage) -> anyhow::Result<()> {
     };
     orders::show(settings, stage, &programs).await?;
     settings.console.line("");
-    discovery::show(settings, stage, &programs).await
+    discovery::show(settings, stage, &programs, registry).await
 }
 
 /// The directory and the engine of one demo.

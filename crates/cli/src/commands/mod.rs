@@ -12,7 +12,7 @@ mod run;
 mod stop;
 mod wait;
 
-pub(crate) use self::register::Check;
+pub(crate) use self::register::{Check, resume};
 use gracefully_core::exit;
 use gracefully_core::signal::Signal;
 
@@ -35,7 +35,7 @@ pub(crate) fn execute(settings: &Settings, verb: Verb) -> anyhow::Result<u8> {
         Verb::Logs(args) => wait_for(logs::logs(settings, args)),
         Verb::Inspect(args) => wait_for(inspect::inspect(settings, args)),
         Verb::Rm(args) => wait_for(rm::rm(settings, args)),
-        Verb::Demo => wait_for(demo::demo(settings)),
+        Verb::Demo(args) => wait_for(demo::demo(settings, args)),
         Verb::Version => {
             settings.console.line(usage::version().trim_end());
             Ok(exit::OK)

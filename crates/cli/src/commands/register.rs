@@ -3,105 +3,92 @@
 //! Alone it is a **sidecar**, of `gracefully-init --sidecar` for one: asked to end, it leaves the registries, waits until their consumers
 //! have heard of it, and exits; then the program is stopped by whoever stops it.
 //!
-//! With a **command** it starts the program itself. Asked to end, it walks a whole stop on it ([`drive`]): leave, settle, drain, and only
-//! then pass the signal on. If the program ends by itself it is taken out at once, which is the other thing that nobody else does in
+//! With a **command** it starts the program itself. Asked to end, it walks a whole stop on it ([`drive`](crate::drive)): leave, settle, drain,
+//! and only then pass the signal on. If the program ends by itself it is taken out at once, which is the other thing that nobody else does in
 //! time: a registry hears of a crash only when a time to live is over.
 //!
-//! Until it is asked to end this is a thread that waits for [`News`]; it needs no runtime, and next to no memory.
+//! Until it is asked to end this is a thread that waits for news ([`agent`]); it needs no runtime. It stays as long as its program, and there is
+//! one for each: so when the command line is understood, this process executes itself again, without what understanding it took, which is
+//! a third of its memory.
 
+mod agent;
 mod check;
 mod places;
 mod program;
 mod settle;
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
-use gracefully_core::event::ExitStatus;
 use gracefully_core::exit;
-use gracefully_core::plan::{NewConnections, Plan, Work};
-use gracefully_core::policy::{Care, Policy, Request, Settings as Configured, Timeout, Within};
-use gracefully_core::report::Target;
-use gracefully_core::signal::Signal;
-use gracefully_registry::{Deadline, Instance};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
-use signal_hook::iterator::Signals;
-use tokio::sync::mpsc::unbounded_channel;
+use gracefully_core::policy::{Timeout, Within};
+use gracefully_registry::Instance;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::check::Check;
-use self::places::Places;
-use self::program::Program;
-use crate::args::Register;
-use crate::discovery::Members;
-use crate::display::{Console, verdict};
-use crate::drive::{self, Requested};
+use crate::args::{ProgressChoice, Register};
+use crate::display::Console;
 use crate::settings::Settings;
 
-/// How often a registry that could not be reached is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long leaving the registries may take when the program has crashed, is not ready any more, or nobody has said how long.
-const LEAVE_WITHIN: Duration = Duration::from_secs(3);
-
-/// What the thread that waits may hear.
-#[derive(Debug)]
-enum News {
-    /// The check has passed, or has failed so often that the program is not ready any more.
-    Ready(bool),
-    Signal(Signal),
-    /// The program has ended.
-    Ended(ExitStatus),
+/// The command line, understood.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Spec {
+    urls: Vec<String>,
+    id: Option<String>,
+    service: String,
+    address: String,
+    port: u16,
+    metadata: BTreeMap<String, String>,
+    check: Check,
+    settle: Within,
+    budget: Option<Timeout>,
+    command: Vec<String>,
+    progress: ProgressChoice,
 }
 
-/// Those that ask us to end; the others are passed on.
-const STOPS: [Signal; 2] = [Signal::TERM, Signal::INT];
-const OTHERS: [i32; 5] = [SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
+/// Where a [`Spec`] is from one execution of this program to the next. Its own programs do not get it.
+const SPEC: &str = "GRACEFULLY_REGISTER";
 
 pub(super) fn register(settings: &Settings, args: &Register) -> anyhow::Result<u8> {
-    let console = &settings.console;
-    let budget = budget(args)?;
-    let check = args.check.clone().unwrap_or(Check::Tcp);
-    let mut instance = Instance::new(
-        &args.service,
-        &args.address.clone().unwrap_or_else(|| places::our_address(&args.urls)),
-        args.port,
-    );
-    if let Some(id) = &args.id {
-        instance.id.clone_from(id);
-    }
-    instance.metadata.extend(args.metadata.iter().cloned());
-    // What is wrong with a URL or a secret is said before anything is started.
-    let places = Places::new(&args.urls, instance.clone())?;
-    let settle = args.settle.unwrap_or(Within::Budget);
-    let plan = plan(budget, settle, &places, Signal::TERM);
-    warn_of_a_short_budget(console, &places, &plan, settle, budget.is_some() || !args.command.is_empty());
+    let spec = Spec {
+        urls: args.urls.clone(),
+        id: args.id.clone(),
+        service: args.service.clone(),
+        address: args.address.clone().unwrap_or_else(|| places::our_address(&args.urls)),
+        port: args.port,
+        metadata: args.metadata.iter().cloned().collect(),
+        check: args.check.clone().unwrap_or(Check::Tcp),
+        settle: args.settle.unwrap_or(Within::Budget),
+        budget: budget(args)?,
+        command: args.command.clone(),
+        progress: settings.console.choice(),
+    };
+    let mut words = std::env::args_os();
+    let mut again = Command::new("/proc/self/exe");
+    again.arg0(words.next().unwrap_or_default()).args(words);
+    // It returns only if it fails, and then it goes without.
+    let _ = again.env(SPEC, serde_json::to_string(&spec)?).exec();
+    agent::run(&settings.console, &spec)
+}
 
-    let (tell, news) = channel();
-    watch_signals(&tell, !args.command.is_empty())?;
-    let program = match Program::start(&args.command, &tell) {
-        Ok(program) => program,
-        Err(refusal) => {
-            console.error(&refusal.why);
-            return Ok(refusal.code);
-        }
-    };
-    check::begin(check, &instance, &tell);
-    let mut agent = Agent { console, places, program, news };
-    let signal = match agent.until_asked() {
-        Asked::Stop(signal) => signal,
-        Asked::Ended(status) => {
-            agent.leave("crashed");
-            return Ok(status.code().unwrap_or(exit::FAILURE));
-        }
-    };
-    if agent.program.is_some() {
-        let budget = budget.unwrap_or(Timeout::DEFAULT);
-        let plan = self::plan(Some(budget), settle, &agent.places, signal);
-        return agent.stop_program(plan);
+/// The second execution; `None` if this is none.
+pub(crate) fn resume() -> Option<ExitCode> {
+    let spec: Spec = serde_json::from_str(&std::env::var(SPEC).ok()?).ok()?;
+    let console = Console::new(spec.progress);
+    let code = agent::run(&console, &spec).unwrap_or_else(|error| {
+        console.error(&format!("{error:#}"));
+        exit::FAILURE
+    });
+    Some(ExitCode::from(console.conclude(code)))
+}
+
+impl Spec {
+    fn instance(&self) -> Instance {
+        let made = Instance::new(&self.service, &self.address, self.port);
+        Instance { id: self.id.clone().unwrap_or(made.id), metadata: self.metadata.clone(), ..made }
     }
-    Ok(agent.step_aside(plan.work.settle.map_or(Duration::ZERO, |settle| settle.at_most), args.port))
 }
 
 /// `-t`, else `GRACEFULLY_GRACE`, else nobody has said.
@@ -112,174 +99,4 @@ fn budget(args: &Register) -> anyhow::Result<Option<Timeout>> {
     let Ok(text) = std::env::var("GRACEFULLY_GRACE") else { return Ok(None) };
     let parsed = crate::values::timeout(&text).map_err(anyhow::Error::msg);
     parsed.map(Some).with_context(|| format!("GRACEFULLY_GRACE={text}"))
-}
-
-/// What a stop does: leave, and settle for as long as the slowest registry asks for, unless somebody has said how long.
-fn plan(budget: Option<Timeout>, settle: Within, places: &Places, signal: Signal) -> Plan {
-    let settle = match settle {
-        Within::Budget => Within::AtMost(places.hints().settle),
-        said @ Within::AtMost(_) => said,
-    };
-    let care = Care { settle: Some(settle), new: Some(NewConnections::Serve), ..Care::default() };
-    let request = Request { timeout: budget, signal: Some(signal), care, ..Request::default() };
-    let policy = Policy::resolve(&request, &Configured::default());
-    Plan::new(policy, Work { deregister: true, ..Work::of(care, request.then) })
-}
-
-/// Consumers may take longer to hear of it than there is time.
-fn warn_of_a_short_budget(console: &Console, places: &Places, plan: &Plan, settle: Within, is_known: bool) {
-    let hint = places.hints().settle;
-    if let (true, Within::Budget, Some(end)) = (is_known, settle, plan.ends.traffic)
-        && end < hint
-    {
-        console.error(&format!(
-            "consumers of this registry may need {} s to hear of a stop, and a budget of {} leaves {:.1} s for that",
-            hint.as_secs(),
-            plan.policy.timeout.value,
-            end.as_secs_f64()
-        ));
-    }
-}
-
-/// Tells of every signal. Those that would do nothing to a sidecar, or end it, are left to do that.
-fn watch_signals(tell: &Sender<News>, has_program: bool) -> anyhow::Result<()> {
-    let others = if has_program { &OTHERS[..] } else { &[] };
-    let mut signals = Signals::new([SIGTERM, SIGINT].iter().chain(others))?;
-    let tell = tell.clone();
-    let watch = move || {
-        for signal in signals.forever() {
-            // Those that we asked for exist.
-            let Ok(signal) = Signal::from_number(signal.into()) else { continue };
-            if tell.send(News::Signal(signal)).is_err() {
-                break;
-            }
-        }
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(watch)?;
-    Ok(())
-}
-
-/// One instance, its registries and its program.
-struct Agent<'a> {
-    console: &'a Console,
-    places: Places,
-    program: Option<Program>,
-    news: Receiver<News>,
-}
-
-/// Why it does not go on.
-enum Asked {
-    Stop(Signal),
-    Ended(ExitStatus),
-}
-
-impl Agent<'_> {
-    /// Keeps the instance registered while it is ready.
-    fn until_asked(&mut self) -> Asked {
-        let mut ready = false;
-        loop {
-            let news = if ready && !self.places.is_everywhere() {
-                self.places.enter(self.console);
-                self.news.recv_timeout(TRY_AGAIN)
-            } else {
-                self.news.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            };
-            match news {
-                Ok(News::Ready(now)) => {
-                    ready = now;
-                    if !ready {
-                        self.leave("not ready any more");
-                    }
-                }
-                Ok(News::Ended(status)) => return Asked::Ended(status),
-                Ok(News::Signal(signal)) if STOPS.contains(&signal) => return Asked::Stop(signal),
-                Ok(News::Signal(signal)) => {
-                    if let Some(program) = &self.program {
-                        program.signal(signal);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                // The thread that hears signals does not end before us.
-                Err(RecvTimeoutError::Disconnected) => return Asked::Stop(Signal::TERM),
-            }
-        }
-    }
-
-    /// Takes the instance out, because of this.
-    fn leave(&mut self, why: &str) {
-        let members = self.places.take_members();
-        if members.is_empty() {
-            return;
-        }
-        let began = Instant::now();
-        let done = match crate::discovery::leave(members, Deadline::within(LEAVE_WITHIN)) {
-            Ok(()) => format!("deregistered {} ms", began.elapsed().as_millis()),
-            Err(error) => format!("not deregistered: {error}"),
-        };
-        self.console.note(&format!("{}  {why} · {done}", self.places.id()));
-    }
-
-    /// The whole stop of our own program.
-    fn stop_program(mut self, plan: Plan) -> anyhow::Result<u8> {
-        let Some(program) = self.program.take() else { return Ok(exit::OK) };
-        let id = self.places.id().to_owned();
-        let members = self.places.take_members();
-        let plan = if members.is_empty() {
-            // Nobody finds it, so there is nobody who has to hear of it.
-            Plan::new(plan.policy, Work { deregister: false, settle: None, ..plan.work })
-        } else {
-            plan
-        };
-        let (discovery, then) = (Members::new(members), plan.policy.then);
-        let target = Target { engine: "process".into(), id: program.pid().to_string(), name: id.clone() };
-        let stop =
-            drive::Stop { target, plan, requested: Requested::now(), discovery: Some(Arc::new(discovery)) };
-        let (order, mut orders) = unbounded_channel();
-        let (news, child) = (self.news, program.clone());
-        let listen = move || {
-            for news in news {
-                match news {
-                    // Asked again: nothing waits for traffic any more.
-                    News::Signal(signal) if STOPS.contains(&signal) => {
-                        let again = drive::Order::Stop { budget: None, then, again: true };
-                        let _ = order.send(again);
-                    }
-                    News::Signal(signal) => child.signal(signal),
-                    News::Ended(_) | News::Ready(_) => {}
-                }
-            }
-        };
-        std::thread::Builder::new().name("orders".into()).spawn(listen)?;
-        let mut line = self.console.watch(&id);
-        super::wait_for(async {
-            let mut onlooker = |progress| line.show(&progress);
-            let report = drive::walk(&program, stop, &mut orders, &mut onlooker).await;
-            self.console.note(&verdict(&id, &report).join("\n"));
-            Ok(report.exit.and_then(ExitStatus::code).unwrap_or(exit::FAILURE))
-        })
-    }
-
-    /// The stop of a sidecar: out, and until consumers have heard of it.
-    fn step_aside(mut self, settle: Duration, port: u16) -> u8 {
-        let members = self.places.take_members();
-        if members.is_empty() {
-            return exit::OK;
-        }
-        let began = Instant::now();
-        let left = crate::discovery::leave(members, Deadline::within(LEAVE_WITHIN));
-        let took = began.elapsed().as_millis();
-        let asked_again = |within| {
-            matches!(
-                self.news.recv_timeout(within),
-                Ok(News::Signal(_)) | Err(RecvTimeoutError::Disconnected)
-            )
-        };
-        let settled = settle::until_nobody_comes(port, settle, asked_again);
-        let (left, code) = match left {
-            Ok(()) => (format!("deregistered {took} ms"), exit::OK),
-            Err(error) => (format!("not deregistered within {took} ms: {error}"), exit::FAILURE),
-        };
-        self.console.note(&format!("{}  {left} · {settled}", self.places.id()));
-        code
-    }
 }

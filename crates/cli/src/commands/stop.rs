@@ -81,7 +81,7 @@ fn request(settings: &Settings, how: &How, targets: &Targets, then: Then) -> any
     );
     anyhow::ensure!(
         how.gateways.is_empty() || targets.targets.len() == 1,
-        "conflicting options: --gateway is about one container; for several, give each its label {GATEWAY_LABEL}"
+        "conflicting options: --gateway is about one container; for several, give each its label gracefully.gateway"
     );
     let care = Care {
         settle: how.settle,
@@ -396,8 +396,9 @@ impl Asked {
     /// The gateways are those of the command line and those of its label. One that does not know the program of a container that runs is
     /// an error: then nothing has happened yet.
     async fn of(request: &Request, container: &Container) -> Result<Self, String> {
-        let labelled = container.labels.get(GATEWAY_LABEL).map(String::as_str).unwrap_or_default();
-        let urls = request.gateways.iter().cloned().chain(labelled.split_whitespace().map(str::to_owned));
+        let labelled = GATEWAY_LABELS.iter().filter_map(|label| container.labels.get(*label));
+        let labelled = labelled.flat_map(|urls| urls.split_whitespace()).map(str::to_owned);
+        let urls = request.gateways.iter().cloned().chain(labelled);
         let request = Request { gateways: urls.collect(), ..request.clone() };
         let gateways = Gateways::open(&request.gateways, false)
             .map_err(|error| format!("{}: {error}", container.name))?;
@@ -413,8 +414,9 @@ impl Asked {
     }
 }
 
-/// Of a container: the URLs of its gateways, with white space in between.
-const GATEWAY_LABEL: &str = "gracefully.gateway";
+/// Of a container: the URLs of its gateways, with white space in between. The second word is for registries in which the program is by
+/// itself; both mean the same.
+const GATEWAY_LABELS: [&str; 2] = ["gracefully.gateway", "gracefully.deregister"];
 
 fn target(found: &Found) -> Target {
     Target {

@@ -30,7 +30,7 @@ use crate::args::ProgressChoice;
 pub(crate) struct Console {
     stdout: Sink,
     stderr: Sink,
-    quiet: bool,
+    choice: ProgressChoice,
     /// The live lines, if stderr is a terminal.
     live: Option<MultiProgress>,
     /// Why stdout cannot be written to any more.
@@ -55,7 +55,7 @@ impl Console {
         Self {
             stdout: Mutex::new(Box::new(io::stdout())),
             stderr: Mutex::new(Box::new(io::stderr())),
-            quiet: choice == ProgressChoice::None,
+            choice,
             live,
             broken: OnceLock::new(),
         }
@@ -67,10 +67,15 @@ impl Console {
         Self {
             stdout: Mutex::new(stdout),
             stderr: Mutex::new(stderr),
-            quiet: false,
+            choice: ProgressChoice::Plain,
             live: None,
             broken: OnceLock::new(),
         }
+    }
+
+    /// What was chosen.
+    pub(crate) fn choice(&self) -> ProgressChoice {
+        self.choice
     }
 
     /// A line of the contract.
@@ -100,7 +105,7 @@ impl Console {
 
     /// Something to know that is not an error; left out with `--progress none`.
     pub(crate) fn note(&self, text: &str) {
-        if !self.quiet {
+        if self.choice != ProgressChoice::None {
             self.error(text);
         }
     }
@@ -146,7 +151,7 @@ impl Console {
 impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Console")
-            .field("quiet", &self.quiet)
+            .field("choice", &self.choice)
             .field("live", &self.live)
             .finish_non_exhaustive()
     }

@@ -247,7 +247,7 @@ fn what_is_wrong_is_said_before_anything_is_started() {
     let strange_time = Place::new().set("GRACEFULLY_GRACE", "soon");
     for (place, url, options, code, named) in [
         (&place, "etcd:somewhere", &[][..], 1, "SCHEME://HOST:PORT/PATH"),
-        (&place, "zoo://somewhere", &[], 1, "the known ones are file, etcd"),
+        (&place, "zoo://somewhere", &[], 1, "the known ones are file, exec, etcd"),
         (&place, "etcd://a:b@c/", &[], 1, "they come from the environment"),
         (&place, "etcd://c/?ttl=1", &[], 1, "too short"),
         (&place, "etcd://c", &["--check", "udp"], 125, "invalid argument \"udp\" for \"--check\" flag"),

@@ -37,6 +37,7 @@ behaviours! {
     36 auto_remove_is_complete [docker podman local];
     37 same_name_twice [docker podman local reference];
     33 others_who_stop_it_as_well_hurry_nothing [docker local];
+    0 a_gateway_of_the_label_is_told_first [docker podman];
     33 second_stop_overrides_the_first [docker podman local reference];
     38 container_stop_is_stop [docker podman local reference];
 }
@@ -46,6 +47,24 @@ fn finishes_what_it_is_doing(world: &World) {
     world.run(&["stop", &target.name]).is(0, &target.line()).took_between(SECOND, NOT_TEN);
     assert_eq!(world.exit_code(&target), 42);
     assert!(world.log(&target).contains("got 15"));
+}
+
+/// What a gateway does when it is there is in the suite `discovery`; here it is not, which shows that it was asked, and that nothing has
+/// happened then.
+fn a_gateway_of_the_label_is_told_first(world: &World) {
+    let label = "gracefully.gateway=haproxy:///no/such/socket?server=web/s1";
+    let target = world.start_with(&["--label", label], "slow 0 0");
+    for verb in ["stop", "restart"] {
+        let outcome = world.run(&[verb, &target.name]);
+        assert_eq!(outcome.code, 1, "{outcome:#?}");
+        outcome.says("haproxy:///no/such/socket: No such file or directory");
+    }
+    assert_eq!(world.status(&target), "running");
+    assert!(!world.log(&target).contains("got 15"));
+    let label = "gracefully.deregister=consul://localhost";
+    let target = world.start_with(&["--label", label], "slow 0 0");
+    world.run(&["stop", &target.name]).says("service=NAME and id=ID say which instance it is");
+    assert_eq!(world.status(&target), "running");
 }
 
 /// A load balancer, an operator and a deployment want the same: the program has the time that each of them gives.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use gracefully_core::signal::Signal;
 use gracefully_linux::PidFd;
 use gracefully_servers::bridge::Change;
+use gracefully_servers::consul::Consul;
 use gracefully_servers::etcd::Etcd;
 use gracefully_servers::gate::{End, Gate, Pair, Seen, wait_until};
 use gracefully_servers::service::Service;
@@ -156,7 +157,21 @@ impl Bench {
             let crash = times("a crash, ZooKeeper", &|| self.crash(&url, &is_gone));
             row("the same, ZooKeeper (session of 10 s), ms", &crash, 50.0);
         }
-        for (field, what) in [("VmRSS:", "resident memory"), ("RssAnon:", "of that, not of files")] {
+        let consul = Consul::start();
+        let url = format!("consul://{}?ttl=60", consul.at());
+        let health = format!("http://{}/v1/health/service/orders?passing=true", consul.at());
+        let is_gone = || {
+            let found =
+                ureq::get(&health).call().ok().and_then(|found| found.into_body().read_to_string().ok());
+            found.is_some_and(|found| found.trim() == "[]")
+        };
+        let crash = times("a crash, Consul's double", &|| self.crash(&url, &is_gone));
+        row("the same, Consul's double (time to live 60 s), ms", &crash, 50.0);
+        let url = format!("etcd://{}/apps?ttl=60", etcd.at());
+        let is_gone = || !is_there.load(Ordering::SeqCst);
+        for (field, what) in
+            [("VmRSS:", "resident memory of a sidecar"), ("RssAnon:", "of that, what is not of files")]
+        {
             let memory = times(what, &|| {
                 let agent = Agent::start(&self.gracefully, &url, "orders", false);
                 wait_until("it is registered", || !is_gone());
@@ -167,7 +182,7 @@ impl Bench {
                 wait_until("it is gone", is_gone);
                 kilobytes / 1024.0
             });
-            row(&format!("{what} of a sidecar ({}), MB", field.trim_end_matches(':')), &memory, 6.0);
+            row(&format!("{what} ({}), MB", field.trim_end_matches(':')), &memory, 6.0);
         }
     }
 

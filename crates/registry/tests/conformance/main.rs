@@ -16,6 +16,7 @@ use self::world::World;
 macro_rules! cases {
     ($($case:ident),* $(,)?) => {
         cases!(@ file world::file::start, $($case)*);
+        cases!(@ exec world::exec::start, $($case)*);
         cases!(@ etcd world::etcd::start, $($case)*);
         cases!(@ zookeeper world::zookeeper::start, $($case)*);
         cases!(@ consul world::consul::start, $($case)*);

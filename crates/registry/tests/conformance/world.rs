@@ -3,6 +3,7 @@
 pub(crate) mod consul;
 pub(crate) mod etcd;
 pub(crate) mod eureka;
+pub(crate) mod exec;
 pub(crate) mod file;
 pub(crate) mod nacos;
 pub(crate) mod zookeeper;

@@ -1,7 +1,6 @@
 //! A gateway in front of two instances, of which one ends: killed, with a registration that stays, and gracefully.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +8,7 @@ use gracefully_core::policy::{Care, Request};
 use gracefully_core::signal::Signal;
 use gracefully_engine::{Container, Engine as _};
 use gracefully_load::{Load, Tally, free_address};
+use gracefully_registry::{Deadline, find};
 
 use super::gateway::Gateway;
 use super::programs::{Programs, SERVICE};
@@ -20,11 +20,25 @@ const CLIENTS: usize = 16;
 /// What they ask for: an answer that takes 20 ms.
 const PATH: &str = "/slow/20";
 
+/// A registry that does not answer in this time is none to show.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long they ask before the end, and after it.
 const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_secs(1);
 
-pub(super) async fn show(settings: &Settings, stage: &Stage, programs: &Programs) -> anyhow::Result<()> {
+/// Fails if the registry cannot be shown: before anything has been.
+pub(super) fn check(registry: &str) -> anyhow::Result<()> {
+    find(registry, SERVICE, Deadline::within(ANSWERED_WITHIN))?;
+    Ok(())
+}
+
+pub(super) async fn show(
+    settings: &Settings,
+    stage: &Stage,
+    programs: &Programs,
+    registry: &str,
+) -> anyhow::Result<()> {
     let console = &settings.console;
     console.line(&format!(
         "Two instances behind a gateway that finds them in a registry; one of them ends while {CLIENTS} clients ask for answers that take 20 ms.\n"
@@ -32,7 +46,10 @@ pub(super) async fn show(settings: &Settings, stage: &Stage, programs: &Programs
     let mut rows = Vec::new();
     for (name, title, is_killed) in [("killed", "killed", true), ("graceful", "gracefully", false)] {
         console.line(&format!("one instance ends, {title}"));
-        let tally = one_ends(settings, stage, programs, name, is_killed).await?;
+        // Whoever is killed stays registered, and is not to be found in the next round.
+        let round = format!("demo-{}-{name}", std::process::id());
+        let registry = below(registry, &round);
+        let tally = one_ends(settings, stage, programs, name, &registry, is_killed).await?;
         console.line(&format!("  clients {tally}\n"));
         let longest = format!("{:.3} s", tally.longest.as_secs_f64());
         rows.push(format!(
@@ -49,20 +66,26 @@ pub(super) async fn show(settings: &Settings, stage: &Stage, programs: &Programs
     Ok(())
 }
 
+/// A place of its own in a registry.
+fn below(registry: &str, name: &str) -> String {
+    let (place, settings) = registry.split_at(registry.find('?').unwrap_or(registry.len()));
+    format!("{}/{name}{settings}", place.trim_end_matches('/'))
+}
+
 async fn one_ends(
     settings: &Settings,
     stage: &Stage,
     programs: &Programs,
     name: &str,
+    registry: &str,
     is_killed: bool,
 ) -> anyhow::Result<Tally> {
-    let services = stage.directory.join(format!("services-{name}"));
     let mut instances = Vec::new();
     for number in 1..=2 {
         let to = free_address().context("there is no free port for the service")?;
-        instances.push(start(stage, programs, &format!("{name}-{number}"), to, &services).await?);
+        instances.push(start(stage, programs, &format!("{name}-{number}"), to, registry).await?);
     }
-    let gateway = Gateway::start(&services, SERVICE)?;
+    let gateway = Gateway::start(registry, SERVICE)?;
     let clients = Load { path: PATH.to_owned(), ..Load::new(gateway.at, CLIENTS) }.start();
     tokio::time::sleep(BEFORE).await;
     if is_killed {
@@ -85,11 +108,10 @@ async fn start(
     programs: &Programs,
     name: &str,
     to: SocketAddr,
-    services: &Path,
+    registry: &str,
 ) -> anyhow::Result<Container> {
     let book = stage.directory.join(format!("{name}.book"));
-    let url = format!("file://{}", services.display());
-    let words = ["serve", &to.to_string(), &word(&book), "--register", &url].map(str::to_owned);
+    let words = ["serve", &to.to_string(), &word(&book), "--register", registry].map(str::to_owned);
     let command = [vec![word(&programs.path(SERVICE))], words.to_vec()].concat();
     stage.run(name, command, "listening on").await
 }

@@ -1,19 +1,21 @@
-//! A small gateway: passes each connection on to one of the instances that are registered in a directory.
+//! A small gateway: passes each connection on to one of the instances that are registered.
 //!
 //! It looks there twenty times a second, so that it learns of a change late, as every gateway does. It tries nothing again: what goes
 //! wrong between it and an instance its client sees.
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, park_timeout};
 use std::time::Duration;
 
-use gracefully_registry::file;
+use gracefully_registry::{Deadline, find};
 
 const LOOK: Duration = Duration::from_millis(50);
+
+/// As long as a registry may take to answer.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A gateway at work, until it is dropped.
 pub(super) struct Gateway {
@@ -23,7 +25,7 @@ pub(super) struct Gateway {
 }
 
 struct Shared {
-    directory: PathBuf,
+    registry: String,
     service: &'static str,
     instances: Mutex<Vec<SocketAddr>>,
     next: AtomicUsize,
@@ -31,11 +33,11 @@ struct Shared {
 }
 
 impl Gateway {
-    pub(super) fn start(directory: &Path, service: &'static str) -> io::Result<Self> {
+    pub(super) fn start(registry: &str, service: &'static str) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let at = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            directory: directory.to_owned(),
+            registry: registry.to_owned(),
             service,
             instances: Mutex::default(),
             next: AtomicUsize::new(0),
@@ -78,7 +80,9 @@ impl Drop for Gateway {
 
 impl Shared {
     fn look(&self) {
-        let mut found: Vec<SocketAddr> = file::instances(&self.directory, self.service)
+        // A registry that does not answer changes nothing.
+        let Ok(found) = find(&self.registry, self.service, Deadline::within(ANSWERED_WITHIN)) else { return };
+        let mut found: Vec<SocketAddr> = found
             .into_iter()
             .filter_map(|instance| Some(SocketAddr::new(instance.address.parse().ok()?, instance.port)))
             .collect();

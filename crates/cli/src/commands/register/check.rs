@@ -10,8 +10,10 @@ use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use gracefully_registry::Instance;
+use serde::{Deserialize, Serialize};
 
-use super::News;
+use super::SPEC;
+use super::agent::News;
 
 /// How often it is asked before it is ready, and then.
 const WHILE_STARTING: Duration = Duration::from_millis(100);
@@ -25,7 +27,7 @@ const EXITED_WITHIN: Duration = Duration::from_secs(5);
 const FAILURES: u32 = 3;
 
 /// How one sees that a program is ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Check {
     /// It is always.
     None,
@@ -137,7 +139,7 @@ fn exits_well(words: &[String]) -> bool {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // A group of its own: what a shell has started ends with it.
-    let Ok(mut child) = command.process_group(0).spawn() else { return false };
+    let Ok(mut child) = command.env_remove(SPEC).process_group(0).spawn() else { return false };
     let began = Instant::now();
     loop {
         match child.try_wait() {

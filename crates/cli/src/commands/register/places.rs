@@ -47,6 +47,11 @@ impl Places {
         Ok(Self { instance, all, hints })
     }
 
+    /// What is registered.
+    pub(super) fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
     /// The instance's id.
     pub(super) fn id(&self) -> &str {
         &self.instance.id

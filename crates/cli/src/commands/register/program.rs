@@ -14,7 +14,8 @@ use gracefully_engine::{Error, Instance, Result, Terminate};
 use gracefully_linux::PidFd;
 use tokio::sync::watch;
 
-use super::News;
+use super::SPEC;
+use super::agent::News;
 
 /// A child of ours.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ impl Program {
     pub(super) fn start(words: &[String], tell: &Sender<News>) -> std::result::Result<Option<Self>, Refusal> {
         let Some((name, arguments)) = words.split_first() else { return Ok(None) };
         let mut command = Command::new(name);
-        command.args(arguments);
+        command.args(arguments).env_remove(SPEC);
         if !io::stdin().is_terminal() {
             command.process_group(0);
         }
