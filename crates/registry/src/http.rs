@@ -15,6 +15,9 @@ use crate::{Deadline, Error, Result};
 /// Longer answers are not for us.
 const ANSWER_AT_MOST: u64 = 4 << 20;
 
+/// What is read or written at once. Unless one says so ureq takes 128 kB for each.
+const BUFFER: usize = 8 << 10;
+
 /// The servers of one registry. Any of them may be asked.
 #[derive(Debug)]
 pub(crate) struct Servers {
@@ -88,6 +91,9 @@ impl Servers {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_idle_connections(0)
+            // Questions and answers are short, and an agent for each of many programs is small.
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
             // A registry is near; a proxy of the environment is for what is far.
             .proxy(None);
         #[cfg(feature = "tls")]
