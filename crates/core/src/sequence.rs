@@ -541,8 +541,10 @@ impl Sequence {
                 self.leave(at, Outcome::Late);
                 self.enter_settle(at);
             }
-            State::Settle { .. } => {
-                self.leave(at, Outcome::Late);
+            State::Settle { quiet_since, .. } => {
+                // With little time, this may come before the look that would have shown it.
+                let is_quiet = self.plan.work.settle.is_some_and(|settle| at >= quiet_since + settle.quiet);
+                self.leave(at, if is_quiet { Outcome::Done } else { Outcome::Late });
                 self.enter_drain(at);
             }
             State::Drain => {

@@ -245,6 +245,21 @@ fn others_who_ask_shorten_by_their_own_budget_and_hurry_nothing() {
     assert_eq!(name(&stop), "settle");
 }
 
+/// Where there is no more time than it takes to see that nobody comes, nobody has come if nobody was seen.
+#[test]
+fn traffic_that_was_quiet_all_the_time_has_stopped() {
+    let settled = |seen: Event| {
+        let settle = Settle { quiet: ms(200), at_most: ms(200) };
+        let work = Work { settle: Some(settle), ..everything().work };
+        let mut stop = Sequence::new(plan(Timeout::from_seconds(10), Then::Stay, work));
+        let events = [(0, REQUEST), (10, Event::Deregistered(Ok(()))), (100, seen), (210, Event::Timer)];
+        tell(&mut stop, &events);
+        stop.steps().iter().find(|step| step.phase == Phase::Settle).map(|step| step.outcome.clone())
+    };
+    assert_eq!(settled(QUIET), Some(Outcome::Done));
+    assert_eq!(settled(BUSY), Some(Outcome::Late));
+}
+
 #[test]
 fn what_is_in_flight_when_the_program_ends_was_cut() {
     let mut stop = Sequence::new(everything());
