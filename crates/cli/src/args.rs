@@ -358,11 +358,11 @@ pub(crate) struct Register {
     pub(crate) service: String,
 
     /// The port by which others reach it
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
 
     /// The host by which others reach it [default: the address by which the registry is reached]
-    #[arg(long, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "HOST", value_parser = values::host)]
     pub(crate) address: Option<String>,
 
     /// Its id, which no other instance may have [default: one is made up]

@@ -3,9 +3,11 @@
 //! A walk ([`drive`](crate::drive)) leaves every place before anything else, and comes back when the stop is taken back or the program
 //! runs again. What a place is, a registry or a gateway, it does not know.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::park_timeout;
+use std::thread::{JoinHandle, park_timeout};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,11 +27,11 @@ pub(crate) trait Discovery: Debug + Send + Sync {
 
 /// Registrations that are ours. Whoever has left them does not come back: for that one registers again.
 #[derive(Debug)]
-pub(crate) struct Members(Mutex<Vec<(String, Membership)>>);
+pub(crate) struct Members(Mutex<Vec<(String, Held)>>);
 
 impl Members {
     /// The registries by name, and what we are there.
-    pub(crate) fn new(members: Vec<(String, Membership)>) -> Self {
+    pub(crate) fn new(members: Vec<(String, Held)>) -> Self {
         Self(Mutex::new(members))
     }
 }
@@ -139,21 +141,49 @@ impl Discovery for Unreachable {
     }
 }
 
+/// A registration of ours.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Made(Membership),
+    /// It is on its way. A registry that does not answer must keep nobody, and one that answers late has us in it.
+    Begun(JoinHandle<Result<Membership, Error>>),
+}
+
+impl Held {
+    /// `None`: it was not made.
+    fn made(self) -> Option<Membership> {
+        match self {
+            Self::Made(member) => Some(member),
+            Self::Begun(registers) => registers.join().ok()?.ok(),
+        }
+    }
+}
+
 /// Leaves all of them at once. The error names those where it may still be found.
-pub(crate) fn leave(members: Vec<(String, Membership)>, deadline: Deadline) -> Result<(), String> {
-    let leaving =
-        members.into_iter().map(|(name, member)| (name, std::thread::spawn(move || member.leave(deadline))));
-    // All of them before the first is waited for.
-    let leaving: Vec<_> = leaving.collect();
-    let wrong: Vec<String> = leaving
-        .into_iter()
-        .filter_map(|(name, leaving)| {
-            let Ok(leave) = leaving.join() else { return Some(format!("{name}: it has panicked")) };
-            why_not_gone(&name, leave)
-        })
-        .collect();
+pub(crate) fn leave(members: Vec<(String, Held)>, deadline: Deadline) -> Result<(), String> {
+    let (tell, told) = channel();
+    let mut silent: BTreeMap<usize, String> = BTreeMap::new();
+    for (at, (name, held)) in members.into_iter().enumerate() {
+        silent.insert(at, name.clone());
+        let tell = tell.clone();
+        std::thread::spawn(move || {
+            let why = held.made().and_then(|member| why_not_gone(&name, member.leave(deadline)));
+            // Whoever did not want to wait so long does not hear it.
+            let _ = tell.send((at, why));
+        });
+    }
+    drop(tell);
+    let mut wrong = Vec::new();
+    while let Ok((at, why)) = told.recv_timeout(deadline.left() + HEARTBEAT_ENDS_WITHIN) {
+        silent.remove(&at);
+        wrong.extend(why);
+    }
+    wrong.extend(silent.into_values().map(|name| format!("{name}: it does not answer")));
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
+
+/// Leaving may take so much longer than its deadline: see [`Membership::leave`].
+const HEARTBEAT_ENDS_WITHIN: Duration = Duration::from_millis(600);
 
 /// `None`: it is out.
 fn why_not_gone(name: &str, leave: Leave) -> Option<String> {

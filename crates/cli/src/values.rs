@@ -66,6 +66,12 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A name or an address of a machine.
+pub(crate) fn host(text: &str) -> Result<String, String> {
+    let is_host = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c));
+    if is_host { Ok(text.into()) } else { Err("not a host such as 10.0.0.7, ::1 or web-1.internal".into()) }
+}
+
 /// A name and what it stands for.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

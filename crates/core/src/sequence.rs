@@ -542,8 +542,9 @@ impl Sequence {
                 self.enter_settle(at);
             }
             State::Settle { quiet_since, .. } => {
-                // With little time, this may come before the look that would have shown it.
-                let is_quiet = self.plan.work.settle.is_some_and(|settle| at >= quiet_since + settle.quiet);
+                // With little time, this may come before the look that would have shown it. Nobody new at all is quiet, however short.
+                let is_quiet = quiet_since <= self.entered
+                    || self.plan.work.settle.is_some_and(|settle| at >= quiet_since + settle.quiet);
                 self.leave(at, if is_quiet { Outcome::Done } else { Outcome::Late });
                 self.enter_drain(at);
             }

@@ -168,6 +168,10 @@ impl Etcd {
                     (self.token, first) = (None, false);
                 }
                 Err((NOT_FOUND, _)) => return Err(Fault::NotFound),
+                // Too much is invalid, too.
+                Err((INVALID, why)) if !why.contains("user") && !why.contains("auth") => {
+                    return Err(Fault::Other(self.servers.failed(&why)));
+                }
                 Err((INVALID | DENIED | UNAUTHENTICATED, why)) => {
                     return Err(Fault::Other(self.servers.refused(&why, HINT)));
                 }

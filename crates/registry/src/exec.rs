@@ -17,6 +17,7 @@
 //! what it has started.
 
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -66,8 +67,9 @@ impl Exec {
                 url.error("a program is named by its whole path, as in exec:///usr/local/bin/registry")
             );
         }
-        if !std::fs::metadata(url.path).is_ok_and(|program| program.is_file()) {
-            return Err(url.error(&format!("{:?} is no file", url.path)));
+        let is_program = |file: std::fs::Metadata| file.is_file() && file.permissions().mode() & 0o111 != 0;
+        if !std::fs::metadata(url.path).is_ok_and(is_program) {
+            return Err(url.error(&format!("{:?} is no file that can be executed", url.path)));
         }
         Ok(Self { name: url.name(), program: url.path.to_owned(), ttl, settle, entry: None })
     }
@@ -180,7 +182,6 @@ impl Registry for Exec {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::os::unix::fs::PermissionsExt as _;
     use std::time::Instant;
 
     use super::*;
@@ -233,8 +234,9 @@ mod tests {
     #[test]
     fn what_is_no_program_is_named() {
         for (url, why) in [
-            ("exec:///no/such/file", "\"/no/such/file\" is no file"),
+            ("exec:///no/such/file", "\"/no/such/file\" is no file that can be executed"),
             ("exec:///tmp", "\"/tmp\" is no file"),
+            ("exec:///etc/passwd", "\"/etc/passwd\" is no file that can be executed"),
             ("exec://registry", "by its whole path"),
         ] {
             let error = Exec::open(&Url::parse(url).unwrap()).unwrap_err().to_string();

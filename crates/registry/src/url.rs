@@ -36,7 +36,7 @@ impl<'a> Url<'a> {
     }
 
     pub(crate) fn error(&self, why: &str) -> Error {
-        Error::Url { url: self.text.into(), why: why.into() }
+        Error::Url { url: self.name(), why: why.into() }
     }
 
     /// How it is called in messages: without its settings.
@@ -132,10 +132,11 @@ impl<'a> Settings<'a> {
 
     /// Were these all?
     pub(crate) fn end(self) -> Result<()> {
-        let Some((name, value)) = self.left.first() else { return Ok(()) };
+        let Some((name, _)) = self.left.first() else { return Ok(()) };
         let known =
             if self.known.is_empty() { "none".to_owned() } else { format!("only {}", self.known.join(", ")) };
-        Err(self.url.error(&format!("there is no setting {:?}, {known}", format!("{name}={value}"))))
+        // Its value may be what somebody takes for a password.
+        Err(self.url.error(&format!("there is no setting {name:?}, {known}")))
     }
 }
 
@@ -208,9 +209,9 @@ mod tests {
             ("etcd://host/?ttl=soon", "ttl=soon"),
             ("etcd://host/?ttl=1", "too short"),
             ("etcd://host/?ttl", "\"ttl\" is not NAME=VALUE"),
-            ("etcd://host/?tll=10", "\"tll=10\", only ttl=SECONDS, layout=plain|traefik"),
+            ("etcd://host/?tll=secret", "\"tll\", only ttl=SECONDS, layout=plain|traefik"),
             ("etcd://host/?layout=round", "layout=round is none of plain, traefik"),
-            ("etcd://host/?ttl=10&ttl=20", "\"ttl=20\""),
+            ("etcd://host/?ttl=10&ttl=20", "no setting \"ttl\""),
         ] {
             let why = Url::parse(text).and_then(|url| ttl(&url)).unwrap_err().to_string();
             assert!(why.contains(named) && !why.contains("secret"), "{why}");

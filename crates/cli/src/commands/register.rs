@@ -52,6 +52,13 @@ struct Spec {
 const SPEC: &str = "GRACEFULLY_REGISTER";
 
 pub(super) fn register(settings: &Settings, args: &Register) -> anyhow::Result<u8> {
+    let budget = match budget(args) {
+        Ok(budget) => budget,
+        Err(why) => {
+            settings.console.error(&format!("{why:#}"));
+            return Ok(exit::USAGE);
+        }
+    };
     let spec = Spec {
         urls: args.urls.clone(),
         id: args.id.clone(),
@@ -61,7 +68,7 @@ pub(super) fn register(settings: &Settings, args: &Register) -> anyhow::Result<u
         metadata: args.metadata.iter().cloned().collect(),
         check: args.check.clone().unwrap_or(Check::Tcp),
         settle: args.settle.unwrap_or(Within::Budget),
-        budget: budget(args)?,
+        budget,
         command: args.command.clone(),
         progress: settings.console.choice(),
     };
@@ -70,17 +77,22 @@ pub(super) fn register(settings: &Settings, args: &Register) -> anyhow::Result<u
     again.arg0(words.next().unwrap_or_default()).args(words);
     // It returns only if it fails, and then it goes without.
     let _ = again.env(SPEC, serde_json::to_string(&spec)?).exec();
-    agent::run(&settings.console, &spec)
+    Ok(run(&settings.console, &spec))
+}
+
+/// What cannot be begun was asked for wrongly.
+fn run(console: &Console, spec: &Spec) -> u8 {
+    agent::run(console, spec).unwrap_or_else(|error| {
+        console.error(&format!("{error:#}"));
+        exit::USAGE
+    })
 }
 
 /// The second execution; `None` if this is none.
 pub(crate) fn resume() -> Option<ExitCode> {
     let spec: Spec = serde_json::from_str(&std::env::var(SPEC).ok()?).ok()?;
     let console = Console::new(spec.progress);
-    let code = agent::run(&console, &spec).unwrap_or_else(|error| {
-        console.error(&format!("{error:#}"));
-        exit::FAILURE
-    });
+    let code = run(&console, &spec);
     Some(ExitCode::from(console.conclude(code)))
 }
 

@@ -77,7 +77,7 @@ Examples:
 
 With a COMMAND it is started, registered when it is ready, and stopped gracefully when we are asked to end: out of the registries, \
 until nobody new comes, until nothing is under way, then the signal. If it ends by itself, it is taken out at once. Without one this is a \
-sidecar for a program that somebody else starts and stops: gracefully-init --sidecar 'gracefully register …' -- ./server
+sidecar for a program that somebody else starts and stops: gracefully-init --sidecar 'exec gracefully register …' -- ./server
 
 A second SIGTERM or SIGINT waits no more. A registry that cannot be reached is tried again and again; the program runs meanwhile.
 

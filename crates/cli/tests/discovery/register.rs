@@ -92,7 +92,7 @@ fn what_crashes_is_gone_at_once() {
     let ended = agent.ended();
     assert!(!has(&etcd));
     assert_eq!(ended.code, Some(137), "{ended:?}");
-    assert!(ended.said.contains("crashed · deregistered "), "{ended:?}");
+    assert!(ended.said.contains(", by itself · deregistered "), "{ended:?}");
 }
 
 #[test]
@@ -179,6 +179,35 @@ fn a_registry_that_is_down_is_tried_again_and_holds_nobody() {
     assert_eq!(fs::read_dir(directory.join("web")).unwrap().count(), 0, "the other one was left");
 }
 
+/// However long a registry takes to register it, a stop does not wait for that; and the other registry has it at once.
+#[test]
+fn a_registry_that_does_not_answer_keeps_nobody() {
+    let etcd = or_skip!(Etcd::start());
+    let proxy = Proxy::before(etcd.at());
+    proxy.set(Fault::Silent);
+    let place = Place::new();
+    let silent = format!("etcd://{}/apps?ttl=2", proxy.at());
+    let began = Instant::now();
+    let agent = place.register(&[&silent, &url(&etcd)], &["--timeout", "3s"], &place.hello());
+    agent.says("registered web-");
+    assert!(began.elapsed() < Duration::from_secs(4), "it does not wait for the other");
+    let ended = agent.stop();
+    assert_eq!(ended.code, Some(143), "{ended:?}");
+    assert!(ended.took < Duration::from_secs(4), "{ended:?}");
+    assert!(!has(&etcd));
+}
+
+#[test]
+fn without_any_time_it_is_taken_out_afterwards() {
+    let etcd = or_skip!(Etcd::start());
+    let place = Place::new();
+    let agent =
+        place.register(&[&format!("etcd://{}/apps?ttl=60", etcd.at())], &["--timeout", "0"], &place.hello());
+    agent.says("registered web-");
+    agent.stop();
+    assert!(!has(&etcd));
+}
+
 #[test]
 fn users_of_etcd_need_their_password_and_it_is_never_shown() {
     let etcd = or_skip!(Etcd::start());
@@ -246,16 +275,17 @@ fn what_is_wrong_is_said_before_anything_is_started() {
     let no_file = Place::new().set("ETCDCTL_USER", "root").set("ETCDCTL_PASSWORD_FILE", "/no/such/file");
     let strange_time = Place::new().set("GRACEFULLY_GRACE", "soon");
     for (place, url, options, code, named) in [
-        (&place, "etcd:somewhere", &[][..], 1, "SCHEME://HOST:PORT/PATH"),
-        (&place, "zoo://somewhere", &[], 1, "the known ones are file, exec, etcd"),
-        (&place, "etcd://a:b@c/", &[], 1, "they come from the environment"),
-        (&place, "etcd://c/?ttl=1", &[], 1, "too short"),
+        (&place, "etcd:somewhere", &[][..], 125, "SCHEME://HOST:PORT/PATH"),
+        (&place, "zoo://somewhere", &[], 125, "the known ones are file, exec, etcd"),
+        (&place, "etcd://a:b@c/", &[], 125, "they come from the environment"),
+        (&place, "etcd://c/?ttl=1", &[], 125, "too short"),
         (&place, "etcd://c", &["--check", "udp"], 125, "invalid argument \"udp\" for \"--check\" flag"),
         (&place, "etcd://c", &["--meta", "zone"], 125, "not NAME=VALUE"),
+        (&place, "etcd://c", &["--address", "a b"], 125, "for \"--address\" flag"),
         (&place, "etcd://c", &["--settle", "soon"], 125, "for \"--settle\" flag"),
-        (&no_secret, "etcd://c", &[], 1, "there is no ETCDCTL_PASSWORD"),
-        (&no_file, "etcd://c", &[], 1, "/no/such/file: No such file"),
-        (&strange_time, "etcd://c", &[], 1, "GRACEFULLY_GRACE=soon"),
+        (&no_secret, "etcd://c", &[], 125, "there is no ETCDCTL_PASSWORD"),
+        (&no_file, "etcd://c", &[], 125, "/no/such/file: No such file"),
+        (&strange_time, "etcd://c", &[], 125, "GRACEFULLY_GRACE=soon"),
     ] {
         let ended = place.register(&[url], options, &touch).ended();
         assert!(ended.code == Some(code) && ended.said.contains(named), "{url}: {ended:?}");

@@ -249,7 +249,7 @@ mod tests {
             ("haproxy:///run/haproxy.sock?server=web/s 1", "BACKEND/SERVER"),
             ("haproxy://?server=web/s1", "it has the form"),
             ("haproxy://host?server=web/s1", "it has the form"),
-            ("haproxy:///run/haproxy.sock?server=web/s1&weight=0", "weight=0"),
+            ("haproxy:///run/haproxy.sock?server=web/s1&weight=0", "\"weight\""),
         ] {
             let why = open(text).unwrap_err().to_string();
             assert!(why.contains(named), "{text}: {why}");

@@ -22,9 +22,6 @@ use crate::discovery::Members;
 use crate::display::{Console, verdict};
 use crate::drive::{self, Requested};
 
-/// How often a registry that could not be reached is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-
 /// How long leaving the registries may take when the program has crashed, is not ready any more, or nobody has said how long.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
@@ -34,6 +31,8 @@ pub(super) enum News {
     /// The check has passed, or has failed so often that the program is not ready any more.
     Ready(bool),
     Signal(Signal),
+    /// A registry has answered, or has not: the one with this number.
+    Entered(usize),
     /// The program has ended.
     Ended(ExitStatus),
 }
@@ -60,11 +59,11 @@ pub(super) fn run(console: &Console, spec: &Spec) -> anyhow::Result<u8> {
         }
     };
     check::begin(spec.check.clone(), places.instance(), &tell);
-    let mut agent = Agent { console, places, program, news };
+    let mut agent = Agent { console, places, program, news, tell };
     let signal = match agent.until_asked() {
         Asked::Stop(signal) => signal,
         Asked::Ended(status) => {
-            agent.leave("crashed");
+            agent.leave(&format!("{status}, by itself"));
             return Ok(status.code().unwrap_or(exit::FAILURE));
         }
     };
@@ -97,7 +96,7 @@ fn warn_of_a_short_budget(console: &Console, places: &Places, plan: &Plan, settl
     if let (true, Within::Budget, Some(end)) = (is_known, settle, plan.ends.traffic)
         && end < hint
     {
-        console.error(&format!(
+        console.note(&format!(
             "consumers of this registry may need {} s to hear of a stop, and a budget of {} leaves {:.1} s for that",
             hint.as_secs(),
             plan.policy.timeout.value,
@@ -130,6 +129,7 @@ struct Agent<'a> {
     places: Places,
     program: Option<Program>,
     news: Receiver<News>,
+    tell: Sender<News>,
 }
 
 /// Why it does not go on.
@@ -143,11 +143,12 @@ impl Agent<'_> {
     fn until_asked(&mut self) -> Asked {
         let mut ready = false;
         loop {
-            let news = if ready && !self.places.is_everywhere() {
-                self.places.enter(self.console);
-                self.news.recv_timeout(TRY_AGAIN)
-            } else {
-                self.news.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            if ready {
+                self.places.enter(&self.tell);
+            }
+            let news = match self.places.due().filter(|_| ready) {
+                Some(due) => self.news.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => self.news.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match news {
                 Ok(News::Ready(now)) => {
@@ -156,6 +157,7 @@ impl Agent<'_> {
                         self.leave("not ready any more");
                     }
                 }
+                Ok(News::Entered(at)) => self.places.entered(at, self.console),
                 Ok(News::Ended(status)) => return Asked::Ended(status),
                 Ok(News::Signal(signal)) if STOPS.contains(&signal) => return Asked::Stop(signal),
                 Ok(News::Signal(signal)) => {
@@ -188,7 +190,12 @@ impl Agent<'_> {
     fn stop_program(mut self, plan: Plan) -> anyhow::Result<u8> {
         let Some(program) = self.program.take() else { return Ok(exit::OK) };
         let id = self.places.id().to_owned();
-        let members = self.places.take_members();
+        let mut members = self.places.take_members();
+        // Without any time the program ends first, as when it crashes.
+        let afterwards = match plan.policy.timeout.value {
+            Timeout::After(Duration::ZERO) => std::mem::take(&mut members),
+            _ => Vec::new(),
+        };
         let plan = if members.is_empty() {
             // Nobody finds it, so there is nobody who has to hear of it.
             Plan::new(plan.policy, Work { deregister: false, settle: None, ..plan.work })
@@ -210,7 +217,7 @@ impl Agent<'_> {
                         let _ = order.send(again);
                     }
                     News::Signal(signal) => child.signal(signal),
-                    News::Ended(_) | News::Ready(_) => {}
+                    News::Ended(_) | News::Ready(_) | News::Entered(_) => {}
                 }
             }
         };
@@ -220,6 +227,9 @@ impl Agent<'_> {
             let mut onlooker = |progress| line.show(&progress);
             let report = drive::walk(&program, stop, &mut orders, &mut onlooker).await;
             self.console.note(&verdict(&id, &report).join("\n"));
+            if let Err(why) = crate::discovery::leave(afterwards, Deadline::within(LEAVE_WITHIN)) {
+                self.console.error(&format!("{id}  not deregistered: {why}"));
+            }
             Ok(report.exit.and_then(ExitStatus::code).unwrap_or(exit::FAILURE))
         })
     }
@@ -234,10 +244,8 @@ impl Agent<'_> {
         let left = crate::discovery::leave(members, Deadline::within(LEAVE_WITHIN));
         let took = began.elapsed().as_millis();
         let asked_again = |within| {
-            matches!(
-                self.news.recv_timeout(within),
-                Ok(News::Signal(_)) | Err(RecvTimeoutError::Disconnected)
-            )
+            // Others may have something to tell, and then it is looked sooner.
+            matches!(self.news.recv_timeout(within), Ok(News::Signal(_)))
         };
         let settled = settle::until_nobody_comes(port, settle, asked_again);
         let (left, code) = match left {

@@ -1,9 +1,14 @@
 //! The registries of one instance.
 
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
 
 use gracefully_registry::{Hints, Instance, Membership, open};
 
+use super::agent::News;
+use crate::discovery::Held;
 use crate::display::Console;
 
 /// All of them, entered or not.
@@ -17,10 +22,20 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct Place {
     url: String,
-    member: Option<Membership>,
+    seat: Seat,
     /// What went wrong last, so that it is said once.
     wrong: Option<String>,
 }
+
+#[derive(Debug)]
+enum Seat {
+    /// It is not there; this is when to try.
+    Empty(Instant),
+    Held(Held),
+}
+
+/// How often a registry that could not be reached is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 impl Place {
     /// As it is called in messages.
@@ -43,7 +58,10 @@ impl Places {
             });
         }
         let hints = slowest.expect("the command line has at least one");
-        let all = urls.iter().map(|url| Place { url: url.clone(), member: None, wrong: None }).collect();
+        let all = urls
+            .iter()
+            .map(|url| Place { url: url.clone(), seat: Seat::Empty(Instant::now()), wrong: None })
+            .collect();
         Ok(Self { instance, all, hints })
     }
 
@@ -62,44 +80,72 @@ impl Places {
         self.hints
     }
 
-    /// Is the instance in all of them?
-    pub(super) fn is_everywhere(&self) -> bool {
-        self.all.iter().all(|place| place.member.is_some())
-    }
-
-    /// Registers it where it is not, and says what comes of it.
-    pub(super) fn enter(&mut self, console: &Console) {
-        for place in self.all.iter_mut().filter(|place| place.member.is_none()) {
-            let name = place.name().to_owned();
-            let say = name.clone();
-            // The heartbeat's thread has no console, and what it says is rare.
-            let tell = move |news: &str| {
-                use std::io::Write as _;
-                let _ = writeln!(std::io::stderr(), "{say}: {news}");
-            };
-            let joined =
-                open(&place.url).and_then(|registry| Membership::join(registry, self.instance.clone(), tell));
-            match joined {
-                Ok(member) => {
-                    let at = self.instance.host_and_port();
-                    console.note(&format!("{name}: registered {} at {at}", self.instance.id));
-                    (place.member, place.wrong) = (Some(member), None);
-                }
-                Err(error) => {
-                    let why = error.to_string();
-                    if place.wrong.as_ref() != Some(&why) {
-                        console.error(&format!("{why} (it is tried again)"));
-                    }
-                    place.wrong = Some(why);
-                }
+    /// Begins to register it where it is due. Each registry has a thread of its own, which tells when it is done.
+    pub(super) fn enter(&mut self, tell: &Sender<News>) {
+        let now = Instant::now();
+        for (at, place) in self.all.iter_mut().enumerate() {
+            if matches!(place.seat, Seat::Empty(due) if due <= now) {
+                let (url, name, tell) = (place.url.clone(), place.name().to_owned(), tell.clone());
+                let instance = self.instance.clone();
+                // The heartbeat's thread has no console, and what it says is rare.
+                let say = move |news: &str| drop(writeln!(io::stderr(), "{name}: {news}"));
+                let register = move || {
+                    let joined = open(&url).and_then(|registry| Membership::join(registry, instance, say));
+                    let _ = tell.send(News::Entered(at));
+                    joined
+                };
+                place.seat = Seat::Held(Held::Begun(std::thread::spawn(register)));
             }
         }
     }
 
-    /// Those where it is, for whoever is to leave them.
-    pub(super) fn take_members(&mut self) -> Vec<(String, Membership)> {
-        let all = self.all.iter_mut();
-        all.filter_map(|place| Some((place.name().to_owned(), place.member.take()?))).collect()
+    /// When to try the next one.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let due = self.all.iter().filter_map(|place| match place.seat {
+            Seat::Empty(due) => Some(due),
+            Seat::Held(_) => None,
+        });
+        due.min()
+    }
+
+    /// The thread of this one is done: says what came of it.
+    pub(super) fn entered(&mut self, at: usize, console: &Console) {
+        let place = &mut self.all[at];
+        let again = Seat::Empty(Instant::now() + TRY_AGAIN);
+        let registers = match std::mem::replace(&mut place.seat, again) {
+            Seat::Held(Held::Begun(registers)) => registers,
+            // It has been left meanwhile.
+            other => {
+                place.seat = other;
+                return;
+            }
+        };
+        let name = place.name().to_owned();
+        let why = match registers.join() {
+            Ok(Ok(member)) => {
+                let at = self.instance.host_and_port();
+                console.note(&format!("{name}: registered {} at {at}", self.instance.id));
+                (place.seat, place.wrong) = (Seat::Held(Held::Made(member)), None);
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("{name}: it has panicked"),
+        };
+        if place.wrong.as_ref() != Some(&why) {
+            console.error(&format!("{why} (it is tried again)"));
+        }
+        place.wrong = Some(why);
+    }
+
+    /// Those where it is, or is about to be, for whoever is to leave them.
+    pub(super) fn take_members(&mut self) -> Vec<(String, Held)> {
+        let mut members = Vec::new();
+        for place in &mut self.all {
+            if let Seat::Held(held) = std::mem::replace(&mut place.seat, Seat::Empty(Instant::now())) {
+                members.push((place.name().to_owned(), held));
+            }
+        }
+        members
     }
 }
 

@@ -1,6 +1,6 @@
 //! The program that `register -- COMMAND` starts.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::Command;
 use std::sync::Arc;
@@ -34,15 +34,13 @@ pub(super) struct Refusal {
 impl Program {
     /// Starts it, if there is one to start, and tells of its end.
     ///
-    /// On a terminal it stays in our process group, so that it may read; there Ctrl-C reaches it at once. Elsewhere it has one of its
-    /// own, and hears of a stop only when it is its turn.
+    /// It has a process group of its own, so that Ctrl-C on a terminal reaches only us, and it hears of a stop when it is its turn. One that
+    /// reads from the terminal is stopped by that (SIGTTIN, signal(7)); services do not.
     pub(super) fn start(words: &[String], tell: &Sender<News>) -> std::result::Result<Option<Self>, Refusal> {
         let Some((name, arguments)) = words.split_first() else { return Ok(None) };
         let mut command = Command::new(name);
         command.args(arguments).env_remove(SPEC);
-        if !io::stdin().is_terminal() {
-            command.process_group(0);
-        }
+        command.process_group(0);
         let refuse = |error: &io::Error| Refusal {
             code: if error.kind() == io::ErrorKind::NotFound {
                 exit::NOT_FOUND
