@@ -17,7 +17,6 @@ use futures_util::future::join;
 use gracefully_core::diagnosis::Finding;
 use gracefully_core::event::ExitStatus;
 use gracefully_core::exit::USAGE;
-use gracefully_core::plan::{Plan, Work};
 use gracefully_engine::local::lines;
 use gracefully_engine::{Error, Instance, Result, Terminate};
 use gracefully_monitor::protocol::{Job, News, Order, raw};
@@ -59,17 +58,11 @@ async fn conduct(monitor: UnixStream) -> Option<()> {
         let contained = Contained { id: job.target.id.clone(), known: told, say: say.clone() };
         let requested = Requested { at: job.requested_at, ago: job.elapsed };
         // The client has opened them, too; but its environment is another.
-        let (plan, discovery) = match Gateways::open(&job.gateways, job.is_resumed) {
-            Ok(gateways) => {
-                let plan = drive::plan(job.policy, job.care, gateways.as_ref());
-                (plan, gateways.map(|gateways| Arc::new(gateways) as Arc<dyn Discovery>))
-            }
-            Err(error) => {
-                let plan = drive::plan(job.policy, job.care, None);
-                let plan = Plan::new(plan.policy, Work { deregister: true, ..plan.work });
-                (plan, Some(Arc::new(Unreachable(error.to_string())) as Arc<dyn Discovery>))
-            }
+        let discovery: Option<Arc<dyn Discovery>> = match Gateways::open(&job.gateways, job.is_resumed) {
+            Ok(gateways) => gateways.map(|gateways| Arc::new(gateways) as _),
+            Err(error) => Some(Arc::new(Unreachable(error.to_string()))),
         };
+        let plan = drive::plan(job.policy, job.care, discovery.as_deref());
         let stop = Stop { target: job.target, plan, requested, discovery };
         let mut onlooker = |progress| drop(say.send(Order::Progress(raw(&progress))));
         let report = drive::walk(&contained, stop, &mut ordered, &mut onlooker).await;

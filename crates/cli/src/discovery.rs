@@ -23,6 +23,11 @@ pub(crate) trait Discovery: Debug + Send + Sync {
 
     /// Puts it in again.
     async fn rejoin(&self) -> Result<(), String>;
+
+    /// Requests may come for so long after it has left.
+    fn settle(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Registrations that are ours. Whoever has left them does not come back: for that one registers again.
@@ -50,7 +55,7 @@ impl Discovery for Members {
 }
 
 /// Gateways that are told from outside, for a program that somebody else has registered, or nobody.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Gateways(Arc<Mutex<Vec<Box<dyn Gateway>>>>);
 
 /// How long a gateway may take to say whether it knows the program, and to put it in again.
@@ -77,12 +82,6 @@ impl Gateways {
         self.each(|gateway| gateway.check(Deadline::within(ASKED_WITHIN))).await
     }
 
-    /// Requests may come for so long after they were told.
-    pub(crate) fn settle(&self) -> Duration {
-        let gateways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        gateways.iter().map(|gateway| gateway.settle()).max().unwrap_or_default()
-    }
-
     /// Asks all of them at once. The error names those that did not do it.
     async fn each(
         &self,
@@ -99,7 +98,7 @@ impl Gateways {
                 let answers = asking.into_iter().filter_map(|asking| asking.join().ok()?.err());
                 answers.map(|error| error.to_string()).collect()
             });
-            if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+            all_well(&wrong)
         });
         asked.await.map_err(|error| error.to_string())?
     }
@@ -122,6 +121,11 @@ impl Discovery for Gateways {
 
     async fn rejoin(&self) -> Result<(), String> {
         self.each(|gateway| gateway.undrain(Deadline::within(ASKED_WITHIN))).await
+    }
+
+    fn settle(&self) -> Duration {
+        let gateways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gateways.iter().map(|gateway| gateway.settle()).max().unwrap_or_default()
     }
 }
 
@@ -179,6 +183,11 @@ pub(crate) fn leave(members: Vec<(String, Held)>, deadline: Deadline) -> Result<
         wrong.extend(why);
     }
     wrong.extend(silent.into_values().map(|name| format!("{name}: it does not answer")));
+    all_well(&wrong)
+}
+
+/// Unless something went wrong.
+fn all_well(wrong: &[String]) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 

@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::traffic::Traffic;
-use crate::discovery::{Discovery, Gateways};
+use crate::discovery::Discovery;
 
 mod traffic;
 
@@ -63,13 +63,13 @@ pub(crate) fn survey(main: u32, network: &Network) -> Result<Survey, Limit> {
     Survey::of(&traffic::target(main, network.clone()))
 }
 
-/// How a program is stopped, for which these gateways are told first.
+/// How a program is stopped that others find there.
 ///
-/// They say themselves how long requests may come after that, unless somebody has said how long to settle.
-pub(crate) fn plan(policy: Policy, care: Care, gateways: Option<&Gateways>) -> Plan {
-    let hint = gateways.map(Gateways::settle).filter(|hint| !hint.is_zero()).map(Within::AtMost);
+/// It is known there how long requests may come after it has left, unless somebody has said how long to settle.
+pub(crate) fn plan(policy: Policy, care: Care, discovery: Option<&dyn Discovery>) -> Plan {
+    let hint = discovery.map(Discovery::settle).filter(|hint| !hint.is_zero()).map(Within::AtMost);
     let care = Care { settle: care.settle.or(hint), ..care };
-    Plan::new(policy, Work { deregister: gateways.is_some(), ..Work::of(care, policy.then) })
+    Plan::new(policy, Work { deregister: discovery.is_some(), ..Work::of(care, policy.then) })
 }
 
 /// What is to be stopped, and how.

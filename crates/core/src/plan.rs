@@ -106,7 +106,7 @@ impl Work {
 }
 
 /// Traffic has stopped when no new connection has come for so long.
-const QUIET: Duration = Duration::from_secs(1);
+pub const QUIET: Duration = Duration::from_secs(1);
 
 /// How Settle ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

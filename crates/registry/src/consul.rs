@@ -31,10 +31,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use ureq::http::{Method, StatusCode};
 
-use crate::http::{Answer, Question, Servers, Tls};
+use crate::http::{Answer, Question, Said, Servers, TlsNames};
 use crate::secret::Secret;
 use crate::url::{Url, escaped};
 use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
+
+const TLS: TlsNames = TlsNames {
+    scheme: "consuls",
+    authorities: "CONSUL_CACERT",
+    certificate: "CONSUL_CLIENT_CERT",
+    key: "CONSUL_CLIENT_KEY",
+};
 
 const PORT: u16 = 8500;
 
@@ -76,16 +83,13 @@ impl Consul {
         if !matches!(url.path, "" | "/") {
             return Err(url.error("services of Consul are in no path"));
         }
-        let agent = url.servers(PORT)?;
-        if agent.len() > 1 {
+        if url.servers(PORT)?.len() > 1 {
             return Err(url.error(
                 "only the agent that has registered an instance can take it out: name one, the nearest",
             ));
         }
-        let tls = (url.scheme == "consuls")
-            .then(|| Tls::from_environment("CONSUL_CACERT", "CONSUL_CLIENT_CERT", "CONSUL_CLIENT_KEY"));
         Ok(Self {
-            agent: Servers::new(url.name(), agent, tls.as_ref())?,
+            agent: Servers::open(url, PORT, &TLS)?,
             ttl,
             settle,
             token: Secret::from_environment("CONSUL_HTTP_TOKEN")?,
@@ -105,13 +109,7 @@ impl Consul {
         let token = self.token.as_ref().map(|token| ("X-Consul-Token", token.expose()));
         let headers: Vec<_> = token.into_iter().collect();
         let question = Question { body: body.as_deref(), ..Question::new(method, path).headers(&headers) };
-        let answer = self.agent.ask(&question, deadline)?;
-        match understand(&answer) {
-            Said::Done => Ok(Some(answer)),
-            Said::Unknown => Ok(None),
-            Said::Refused => Err(self.agent.refused(&answer.words(), HINT)),
-            Said::Else => Err(self.agent.failed(&answer.words())),
-        }
+        self.agent.ask_for(&question, understand, HINT, deadline)
     }
 
     fn put(&mut self, path: &str, deadline: Deadline) -> Result<Option<Answer>> {
@@ -150,17 +148,13 @@ impl Consul {
 
 impl Registry for Consul {
     fn register(&mut self, instance: &Instance, deadline: Deadline) -> Result<()> {
-        let Instance { id, service, .. } = instance;
-        if let Some(name) = [id, service].into_iter().find(|name| !can_be_asked_for(name)) {
-            let why = format!("nobody could ask it for {name:?}");
-            return Err(self.agent.refused(&why, "a name is text without `//`, `/./` or `/../`"));
-        }
+        self.agent.check_names(instance, can_be_asked_for, "a name is text without `//`, `/./` or `/../`")?;
         // From here on there may be something to be taken out.
-        self.entry = Some(Entry { id: id.clone(), service: service.clone() });
+        self.adopt(instance);
         let registration = self.registration(instance);
         let path = "/v1/agent/service/register?replace-existing-checks=true";
         let known = self.ask(Method::PUT, path, Some(&registration), deadline)?.is_some()
-            && self.pass(id, deadline)?;
+            && self.pass(&instance.id, deadline)?;
         if known { Ok(()) } else { Err(self.agent.failed("it does not know what it has just registered")) }
     }
 
@@ -204,16 +198,6 @@ impl Registry for Consul {
     fn hints(&self) -> Hints {
         Hints { beat: self.ttl / 3, settle: self.settle, crash_after: self.ttl }
     }
-}
-
-/// What an answer means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
-    Done,
-    /// There is no such service, or check.
-    Unknown,
-    Refused,
-    Else,
 }
 
 fn understand(answer: &Answer) -> Said {

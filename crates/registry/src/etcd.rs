@@ -30,10 +30,17 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::http::{Answer, Question, Servers, Tls};
+use crate::http::{Answer, Question, Servers, TlsNames};
 use crate::secret::User;
 use crate::url::{Url, escaped};
 use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
+
+const TLS: TlsNames = TlsNames {
+    scheme: "etcds",
+    authorities: "ETCDCTL_CACERT",
+    certificate: "ETCDCTL_CERT",
+    key: "ETCDCTL_KEY",
+};
 
 const PORT: u16 = 2379;
 
@@ -106,8 +113,6 @@ impl Etcd {
         let ttl = settings.ttl(TTL, LEAST)?;
         let layout = settings.choice("layout", &[("plain", Layout::Plain), ("traefik", Layout::Traefik)])?;
         settings.end()?;
-        let tls = (url.scheme == "etcds")
-            .then(|| Tls::from_environment("ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"));
         let usual = match layout {
             Layout::Plain => "services",
             Layout::Traefik => "traefik",
@@ -118,7 +123,7 @@ impl Etcd {
             path => path.strip_prefix('/').unwrap_or(path).to_owned(),
         };
         Ok(Self {
-            servers: Servers::new(url.name(), url.servers(PORT)?, tls.as_ref())?,
+            servers: Servers::open(url, PORT, &TLS)?,
             prefix,
             layout,
             ttl,

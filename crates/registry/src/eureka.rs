@@ -31,10 +31,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use ureq::http::{Method, StatusCode};
 
-use crate::http::{Answer, Question, Servers, Tls};
+use crate::http::{Answer, Question, Said, Servers, TlsNames};
 use crate::secret::User;
 use crate::url::{Url, escaped};
 use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
+
+const TLS: TlsNames = TlsNames {
+    scheme: "eurekas",
+    authorities: "EUREKA_CACERT",
+    certificate: "EUREKA_CERT",
+    key: "EUREKA_KEY",
+};
 
 const PORT: u16 = 8761;
 
@@ -76,10 +83,8 @@ impl Eureka {
             "" => "/eureka",
             path => path,
         };
-        let tls = (url.scheme == "eurekas")
-            .then(|| Tls::from_environment("EUREKA_CACERT", "EUREKA_CERT", "EUREKA_KEY"));
         Ok(Self {
-            servers: Servers::new(url.name(), url.servers(PORT)?, tls.as_ref())?,
+            servers: Servers::open(url, PORT, &TLS)?,
             path: path.to_owned(),
             ttl,
             eviction,
@@ -103,16 +108,7 @@ impl Eureka {
         // Without it, it speaks XML.
         let headers: Vec<_> = authorization.into_iter().chain([("Accept", "application/json")]).collect();
         let question = Question { body: body.as_deref(), ..Question::new(method, path).headers(&headers) };
-        let answer = self.servers.ask(&question, deadline)?;
-        match answer.status {
-            status if status.is_success() => Ok(Some(answer)),
-            // Who wants JSON gets no page from it, but from somebody on the way.
-            StatusCode::NOT_FOUND if !answer.body.trim_start().starts_with('<') => Ok(None),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(self.servers.refused(&answer.words(), HINT))
-            }
-            _ => Err(self.servers.failed(&answer.words())),
-        }
+        self.servers.ask_for(&question, understand, HINT, deadline)
     }
 
     fn application(&self, service: &str) -> String {
@@ -159,14 +155,10 @@ impl Eureka {
 
 impl Registry for Eureka {
     fn register(&mut self, instance: &Instance, deadline: Deadline) -> Result<()> {
-        let Instance { id, service, .. } = instance;
-        if let Some(name) = [id, service].into_iter().find(|name| !can_be_asked_for(name)) {
-            let why = format!("nobody could ask it for {name:?}");
-            return Err(self.servers.refused(&why, "a name is text without slashes"));
-        }
-        let application = self.application(service);
+        self.servers.check_names(instance, can_be_asked_for, "a name is text without slashes")?;
         // From here on there may be something to be taken out.
-        self.entry = Some(format!("{application}/{}", escaped(id)));
+        self.adopt(instance);
+        let application = self.application(&instance.service);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let registration = self.registration(instance, now);
         match self.ask(Method::POST, &application, Some(&registration), deadline)? {
@@ -212,6 +204,16 @@ impl Registry for Eureka {
 
     fn hints(&self) -> Hints {
         Hints { beat: self.ttl / 3, settle: self.settle, crash_after: self.ttl * 2 + self.eviction }
+    }
+}
+
+fn understand(answer: &Answer) -> Said {
+    match answer.status {
+        status if status.is_success() => Said::Done,
+        // Who wants JSON gets no page from it, but from somebody on the way.
+        StatusCode::NOT_FOUND if !answer.body.trim_start().starts_with('<') => Said::Unknown,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Said::Refused,
+        _ => Said::Else,
     }
 }
 

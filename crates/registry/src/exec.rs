@@ -16,10 +16,10 @@
 //! `GRACEFULLY_TTL` (seconds). It gets nothing to read, and what it prints nobody sees. One that has not ended by its deadline is killed, with
 //! what it has started.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::park_timeout;
 use std::time::Duration;
@@ -95,17 +95,8 @@ impl Exec {
             .process_group(0);
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
         let errors = read_errors(&mut child);
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break status,
-                Ok(None) if !deadline.left().is_zero() => park_timeout(LOOK.min(deadline.left())),
-                Ok(None) => {
-                    kill(&mut child);
-                    return Err(failed("it did not end in time, and was killed".into()));
-                }
-                Err(error) => return Err(failed(error.to_string())),
-            }
-        };
+        let status = ended_within(&mut child, deadline).map_err(|error| failed(error.to_string()))?;
+        let status = status.ok_or_else(|| failed("it did not end in time, and was killed".into()))?;
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(true),
             (Some(NO), _) => Ok(false),
@@ -135,12 +126,23 @@ fn read_errors(child: &mut Child) -> Receiver<String> {
     errors
 }
 
-/// Kills it and its group, whose number is its own until it is waited for.
-fn kill(child: &mut Child) {
+/// Waits for a child that was started in a process group of its own. `None`: its time was up, and it was killed, with what it has started.
+pub fn ended_within(child: &mut Child, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if deadline.left().is_zero() {
+            break;
+        }
+        park_timeout(LOOK.min(deadline.left()));
+    }
+    // The number of the group is its own until it is waited for.
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    let _ = child.wait();
+    child.wait()?;
+    Ok(None)
 }
 
 impl Registry for Exec {

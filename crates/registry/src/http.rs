@@ -10,7 +10,8 @@ use ureq::http::{Method, Request, StatusCode};
 #[cfg(feature = "tls")]
 use ureq::tls::TlsConfig;
 
-use crate::{Deadline, Error, Result};
+use crate::url::Url;
+use crate::{Deadline, Error, Instance, Result};
 
 /// Longer answers are not for us.
 const ANSWER_AT_MOST: u64 = 4 << 20;
@@ -61,6 +62,16 @@ impl<'a> Question<'a> {
     }
 }
 
+/// What an answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Done,
+    /// There is no such thing.
+    Unknown,
+    Refused,
+    Else,
+}
+
 /// What was answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -83,8 +94,10 @@ impl Answer {
 }
 
 impl Servers {
-    /// The servers of the registry with this name, with TLS or without.
-    pub(crate) fn new(registry: String, hosts: Vec<String>, tls: Option<&Tls>) -> Result<Self> {
+    /// The servers that a URL names, with TLS if that is its scheme.
+    pub(crate) fn open(url: &Url<'_>, usual_port: u16, tls: &TlsNames) -> Result<Self> {
+        let (registry, hosts) = (url.name(), url.servers(usual_port)?);
+        let tls = (url.scheme == tls.scheme).then(|| Tls::from_environment(tls));
         let scheme = if tls.is_some() { "https" } else { "http" };
         let config = ureq::Agent::config_builder()
             .user_agent("gracefully")
@@ -107,6 +120,36 @@ impl Servers {
             return Err(Error::Failed { registry, why });
         }
         Ok(Self { registry, scheme, hosts, first: 0, agent: config.build().into() })
+    }
+
+    /// Asks, and goes by what the answer means. `None`: what was asked for is unknown.
+    pub(crate) fn ask_for(
+        &mut self,
+        question: &Question<'_>,
+        understand: impl Fn(&Answer) -> Said,
+        hint: &'static str,
+        deadline: Deadline,
+    ) -> Result<Option<Answer>> {
+        let answer = self.ask(question, deadline)?;
+        match understand(&answer) {
+            Said::Done => Ok(Some(answer)),
+            Said::Unknown => Ok(None),
+            Said::Refused => Err(self.refused(&answer.words(), hint)),
+            Said::Else => Err(self.failed(&answer.words())),
+        }
+    }
+
+    /// Fails if nobody could ask for this instance, because of a name that would not stay as it is in a path.
+    pub(crate) fn check_names(
+        &self,
+        instance: &Instance,
+        can_be_asked_for: impl Fn(&str) -> bool,
+        hint: &'static str,
+    ) -> Result<()> {
+        match [&instance.id, &instance.service].into_iter().find(|name| !can_be_asked_for(name)) {
+            Some(name) => Err(self.refused(&format!("nobody could ask it for {name:?}"), hint)),
+            None => Ok(()),
+        }
     }
 
     /// Asks one of them, and the next one if it does not answer; each has its share of the time.
@@ -174,14 +217,23 @@ impl Servers {
     }
 }
 
+/// The scheme of URLs that mean TLS, and the environment variables that name files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TlsNames {
+    pub(crate) scheme: &'static str,
+    pub(crate) authorities: &'static str,
+    pub(crate) certificate: &'static str,
+    pub(crate) key: &'static str,
+}
+
 /// Who is trusted, and who we are.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "then it is refused"))]
-pub(crate) struct Tls {
+struct Tls {
     /// A file with the certificates that are trusted.
-    pub(crate) authorities: Option<String>,
+    authorities: Option<String>,
     /// Files with our certificate and its key.
-    pub(crate) ours: Option<(String, String)>,
+    ours: Option<(String, String)>,
 }
 
 /// What Debian and Alpine have; others link to one of them.
@@ -189,10 +241,12 @@ pub(crate) struct Tls {
 const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 impl Tls {
-    /// The files that these environment variables name.
-    pub(crate) fn from_environment(authorities: &str, certificate: &str, key: &str) -> Self {
+    fn from_environment(names: &TlsNames) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self { authorities: variable(authorities), ours: variable(certificate).zip(variable(key)) }
+        Self {
+            authorities: variable(names.authorities),
+            ours: variable(names.certificate).zip(variable(names.key)),
+        }
     }
 
     #[cfg(feature = "tls")]

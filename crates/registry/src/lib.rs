@@ -47,6 +47,7 @@ pub mod zookeeper;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 pub use self::membership::{Gone, Leave, Membership};
@@ -122,6 +123,14 @@ impl Deadline {
     /// What is left of it.
     pub fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// Waits until then.
+    pub fn wait(self) {
+        // It may return earlier.
+        while !self.left().is_zero() {
+            park_timeout(self.left());
+        }
     }
 
     /// This one, or earlier.
@@ -266,6 +275,18 @@ pub fn open(url: &str) -> Result<Box<dyn Registry>> {
         "nacos" | "nacoss" => Ok(Box::new(nacos::Nacos::open(&parsed)?)),
         _ => Err(parsed.error(&format!("the known ones are {}", KNOWN.join(", ")))),
     }
+}
+
+/// The servers that a URL names, each as `HOST:PORT`, with the discard port where none is named. Of a URL that names none, or is none,
+/// there are none.
+///
+/// ```
+/// assert_eq!(gracefully_registry::servers("etcd://a,b:1/services"), ["a:9", "b:1"]);
+/// assert!(gracefully_registry::servers("file:///run/services").is_empty());
+/// ```
+pub fn servers(url: &str) -> Vec<String> {
+    const DISCARD: u16 = 9;
+    url::Url::parse(url).and_then(|url| url.servers(DISCARD)).unwrap_or_default()
 }
 
 /// The instances of a service, as whoever sends requests finds them. Only a directory and etcd, in the layout `plain`, are read here: others

@@ -208,7 +208,7 @@ mod tests {
         ) -> Result<T> {
             let slow = self.state().slow;
             let late = slow > deadline.left();
-            park_for(slow.min(deadline.left()));
+            deadline.at_most(slow).wait();
             let mut state = self.state();
             state.asked.push(what);
             if late || state.is_down {
@@ -228,13 +228,6 @@ mod tests {
                 assert!(began.elapsed() < Duration::from_secs(10), "{:?}", self.state().asked);
                 park_timeout(Duration::from_millis(1));
             }
-        }
-    }
-
-    fn park_for(time: Duration) {
-        let end = Instant::now() + time;
-        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            park_timeout(left);
         }
     }
 

@@ -32,10 +32,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use ureq::http::{Method, StatusCode};
 
-use crate::http::{Answer, Question, Servers, Tls};
+use crate::http::{Answer, Question, Said, Servers, TlsNames};
 use crate::secret::{Secret, User};
 use crate::url::{Url, escaped};
 use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
+
+const TLS: TlsNames =
+    TlsNames { scheme: "nacoss", authorities: "NACOS_CACERT", certificate: "NACOS_CERT", key: "NACOS_KEY" };
 
 const PORT: u16 = 8848;
 
@@ -126,10 +129,8 @@ impl Nacos {
             path if path.contains('/') => return Err(url.error("a namespace of Nacos has no slash in it")),
             path => path,
         };
-        let tls = (url.scheme == "nacoss")
-            .then(|| Tls::from_environment("NACOS_CACERT", "NACOS_CERT", "NACOS_KEY"));
         Ok(Self {
-            servers: Servers::new(url.name(), url.servers(PORT)?, tls.as_ref())?,
+            servers: Servers::open(url, PORT, &TLS)?,
             namespace: namespace.to_owned(),
             group,
             ttl,
@@ -212,7 +213,7 @@ impl Nacos {
         match understand(&answer) {
             Said::Done => Ok(true),
             Said::Unknown => Ok(false),
-            Said::Else => Err(self.servers.failed(&answer.words())),
+            Said::Refused | Said::Else => Err(self.servers.failed(&answer.words())),
         }
     }
 
@@ -331,14 +332,6 @@ impl Registry for Nacos {
 }
 
 /// What an answer means that is no error of HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
-    Done,
-    /// There is no such instance.
-    Unknown,
-    Else,
-}
-
 fn understand(answer: &Answer) -> Said {
     if answer.body.trim() == "ok" {
         return Said::Done;

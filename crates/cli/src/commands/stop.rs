@@ -317,7 +317,7 @@ async fn end(
         Conductor::Caller(instance) => {
             let (target, plan) = (target(found), asked.plan(found));
             instance.check(&plan.policy)?;
-            let discovery = asked.gateways.clone().map(|gateways| Arc::new(gateways) as Arc<dyn Discovery>);
+            let discovery = asked.discovery.clone();
             let stop = drive::Stop { target, plan, requested: Requested::now(), discovery };
             Ok(drive::walk(&*instance, stop, &mut orders, &mut onlooker).await)
         }
@@ -389,7 +389,7 @@ fn main_pid(conductor: &Conductor, found: &Found) -> Option<u32> {
 /// What was asked for one target.
 struct Asked {
     request: Request,
-    gateways: Option<Gateways>,
+    discovery: Option<Arc<dyn Discovery>>,
 }
 
 impl Asked {
@@ -405,12 +405,12 @@ impl Asked {
         if let Some(gateways) = gateways.as_ref().filter(|_| container.state.is_up()) {
             gateways.check().await.map_err(|why| format!("{}: {why}", container.name))?;
         }
-        Ok(Self { request, gateways })
+        Ok(Self { request, discovery: gateways.map(|gateways| Arc::new(gateways) as _) })
     }
 
     fn plan(&self, found: &Found) -> Plan {
         let policy = Policy::resolve(&self.request, &found.container.settings);
-        drive::plan(policy, self.request.care, self.gateways.as_ref())
+        drive::plan(policy, self.request.care, self.discovery.as_deref())
     }
 }
 

@@ -10,23 +10,11 @@ use std::time::{Duration, Instant};
 
 use gracefully_core::signal::Signal;
 use gracefully_linux::PidFd;
-use gracefully_servers::free;
+use gracefully_linux::family::descendants;
+use gracefully_servers::{eventually, free};
 
 /// How long anything may take that takes no time.
 const SOON: Duration = Duration::from_secs(20);
-
-/// Waits until there is something, and returns it.
-#[track_caller]
-pub(crate) fn eventually<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(began.elapsed() < SOON, "not within 20 s: {what}");
-        park_timeout(Duration::from_millis(2));
-    }
-}
 
 /// A place for a program, which is not started yet.
 #[derive(Debug)]
@@ -132,10 +120,7 @@ impl Agent {
     /// The program that it has started.
     #[track_caller]
     pub(crate) fn program(&self) -> PidFd {
-        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
-        let pid = eventually("it has a child", || {
-            fs::read_to_string(&children).unwrap().split(' ').next()?.parse().ok()
-        });
+        let pid = eventually("it has a child", || descendants(self.child.id()).first().copied());
         PidFd::open(pid).unwrap()
     }
 
@@ -163,10 +148,8 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
-        for child in fs::read_to_string(children).unwrap_or_default().split_whitespace() {
-            let _ =
-                child.parse().ok().and_then(|pid| PidFd::open(pid).ok()).map(|pid| pid.send(Signal::KILL));
+        for child in descendants(self.child.id()) {
+            let _ = PidFd::open(child).map(|pid| pid.send(Signal::KILL));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

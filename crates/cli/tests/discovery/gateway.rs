@@ -8,12 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 use gracefully_core::signal::Signal;
 use gracefully_linux::PidFd;
 use gracefully_load::{Client, Load, Outcome};
-use gracefully_servers::free;
 use gracefully_servers::haproxy::Haproxy;
+use gracefully_servers::{eventually, free};
 use serde_json::Value;
-
-use crate::agent::eventually;
-use crate::skip::skip;
 
 /// HAProxy's bits.
 const DRAIN: u32 = 8;
@@ -24,16 +21,6 @@ struct World {
     haproxy: Haproxy,
     web: SocketAddr,
     other: Child,
-}
-
-/// A world, or the test is skipped.
-macro_rules! or_skip {
-    () => {
-        match World::new() {
-            Ok(world) => world,
-            Err(why) => return skip(std::thread::current().name().unwrap_or_default(), &why),
-        }
-    };
 }
 
 impl World {
@@ -117,7 +104,7 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn a_stop_leaves_the_gateway_first_and_loses_nobody() {
-    let world = or_skip!();
+    let world = or_skip!(World::new());
     let clients = world.load();
     world.is_asked(50);
     let slow = {
@@ -139,7 +126,7 @@ fn a_stop_leaves_the_gateway_first_and_loses_nobody() {
 
 #[test]
 fn after_a_restart_it_is_sent_requests_again() {
-    let world = or_skip!();
+    let world = or_skip!(World::new());
     let clients = world.load();
     world.is_asked(50);
     let restarted = world.gracefully(&["restart", "--gateway", &world.url("s1"), "web"]);
@@ -152,7 +139,7 @@ fn after_a_restart_it_is_sent_requests_again() {
 
 #[test]
 fn whoever_takes_a_stop_back_puts_it_in_again() {
-    let world = or_skip!();
+    let world = or_skip!(World::new());
     let at = world.web;
     let slow = std::thread::spawn(move || Client::new(at, false).ask("/sleep/3000").0);
     let url = world.url("s1");
@@ -168,7 +155,7 @@ fn whoever_takes_a_stop_back_puts_it_in_again() {
 
 #[test]
 fn what_a_gateway_does_not_know_stops_nothing() {
-    let world = or_skip!();
+    let world = or_skip!(World::new());
     for (url, why) in [
         (world.url("s99"), "there is no server \"s99\" in the backend \"web\""),
         ("haproxy:///no/such/socket?server=web/s1".to_owned(), "No such file or directory"),
@@ -191,7 +178,7 @@ fn what_a_gateway_does_not_know_stops_nothing() {
 
 #[test]
 fn a_gateway_that_is_lost_meanwhile_stops_no_stop() {
-    let world = or_skip!();
+    let world = or_skip!(World::new());
     let proxy = gracefully_servers::Proxy::before(free());
     proxy.set(gracefully_servers::Fault::Silent);
     let url = format!("haproxy://{}?server=web/s1", proxy.at());

@@ -7,22 +7,9 @@ use std::time::{Duration, Instant};
 use gracefully_core::signal::Signal;
 use gracefully_load::{Client, Load, Outcome};
 use gracefully_servers::etcd::Etcd;
-use gracefully_servers::{Fault, Proxy};
+use gracefully_servers::{Fault, Proxy, eventually};
 
-use crate::agent::{Agent, Place, eventually};
-use crate::skip::skip;
-
-/// An etcd of this test's own, or the test is skipped.
-macro_rules! or_skip {
-    ($server:expr) => {
-        match $server {
-            Ok(server) => server,
-            Err(missing) => {
-                return skip(std::thread::current().name().unwrap_or_default(), &missing.to_string())
-            }
-        }
-    };
-}
+use crate::agent::{Agent, Place};
 
 fn url(etcd: &Etcd) -> String {
     format!("etcd://{}/apps?ttl=2", etcd.at())

@@ -1,10 +1,11 @@
 //! Many of something: alone on the machine, one after the other (`.config/nextest.toml`).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use gracefully_load::{Client, Outcome as Answer, Tally};
+use gracefully_registry::Deadline;
 
 use crate::harness::{
     Kind, LONG, Outcome, Target, World, behaviours, eventually, kill, new_name, run, start,
@@ -218,10 +219,7 @@ struct Chance(u64);
 impl Chance {
     /// Waits for a moment that is at most so many microseconds away.
     fn moment(&mut self, within: usize) {
-        let moment = Instant::now() + Duration::from_micros(self.below(within) as u64);
-        while let Some(left) = moment.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            std::thread::park_timeout(left);
-        }
+        Deadline::within(Duration::from_micros(self.below(within) as u64)).wait();
     }
 
     fn below(&mut self, limit: usize) -> usize {

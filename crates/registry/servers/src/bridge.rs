@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::park_timeout;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use gracefully_registry::Deadline;
 
 use crate::gate::Gateway;
 use crate::haproxy::{Haproxy, PLACES};
@@ -46,10 +47,7 @@ impl Bridge {
     /// # Panics
     /// If there is no place left.
     pub fn apply(&self, change: Change) {
-        let end = Instant::now() + self.delay;
-        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            park_timeout(left);
-        }
+        Deadline::within(self.delay).wait();
         let mut entries = self.entries();
         match change {
             Change::Put(id, at) => {

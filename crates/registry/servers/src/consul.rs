@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::http::{Request, Response, serve};
+use crate::http::{Answered, Request, Response, serve};
 
 const NODE: &str = "double";
 
@@ -137,8 +137,6 @@ enum Who {
     Nobody,
 }
 
-type Answered = Result<Response, Response>;
-
 impl Agent {
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,11 +171,7 @@ impl Agent {
         }
     }
 
-    fn answer(&self, request: &Request) -> Response {
-        self.try_answer(request).unwrap_or_else(|refused| refused)
-    }
-
-    fn try_answer(&self, request: &Request) -> Answered {
+    fn answer(&self, request: &Request) -> Answered {
         if request.path.chars().any(char::is_control) {
             return Err(Response::empty(400));
         }

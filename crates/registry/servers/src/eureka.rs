@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::http::{Request, Response, serve};
+use crate::http::{Answered, Request, Response, serve};
 
 /// How long a lease lasts that says nothing.
 const DURATION: Duration = Duration::from_secs(90);
@@ -128,8 +128,6 @@ struct Lease {
     updated: Instant,
 }
 
-type Answered = Result<Response, Response>;
-
 impl Server {
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,11 +137,7 @@ impl Server {
         state
     }
 
-    fn answer(&self, request: &Request) -> Response {
-        self.try_answer(request).unwrap_or_else(|refused| refused)
-    }
-
-    fn try_answer(&self, request: &Request) -> Answered {
+    fn answer(&self, request: &Request) -> Answered {
         let parts = request.parts();
         if parts.iter().any(|part| matches!(part.as_str(), "." | "..") || part.contains(['/', '\\'])) {
             return Err(Response::page(400));

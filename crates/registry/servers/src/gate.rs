@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use gracefully_core::signal::Signal;
 use gracefully_load::{Client, Load, Outcome, Tally};
+use gracefully_registry::Deadline;
 
-use crate::Missing;
 use crate::bridge::Bridge;
 use crate::envoy::Envoy;
 use crate::etcd::Etcd;
@@ -20,6 +20,7 @@ use crate::haproxy::Haproxy;
 use crate::service::{Instance, SERVICE, Service};
 use crate::traefik::Traefik;
 use crate::zookeeper::ZooKeeper;
+use crate::{Missing, eventually};
 
 /// What sends requests to whoever it was told of.
 pub trait Gateway: Debug + Send + Sync {
@@ -130,8 +131,9 @@ impl Gate {
         }
         let seen = self.end(&mut one, signal);
         two.stop();
-        wait_until("both have left", || {
-            [&one, &two].iter().all(|instance| !self.gateway.sends_to(instance.at()))
+        eventually("both have left", || {
+            let have_left = [&one, &two].iter().all(|instance| !self.gateway.sends_to(instance.at()));
+            have_left.then_some(())
         });
         seen
     }
@@ -147,12 +149,12 @@ impl Gate {
         }
         let clients = self.load();
         for instance in &mut instances {
-            park_for(BEFORE);
+            Deadline::within(BEFORE).wait();
             instance.stop();
             *instance = service.start_at(instance.at());
             self.knows(instance);
         }
-        park_for(AFTER);
+        Deadline::within(AFTER).wait();
         let tally = clients.stop();
         for instance in &mut instances {
             instance.stop();
@@ -162,7 +164,7 @@ impl Gate {
 
     /// Waits until the gateway sends requests to it.
     fn knows(&self, instance: &Instance) {
-        wait_until("the gateway knows it", || self.gateway.sends_to(instance.at()));
+        eventually("the gateway knows it", || self.gateway.sends_to(instance.at()).then_some(()));
     }
 
     /// Sixteen clients that keep their connections.
@@ -172,9 +174,9 @@ impl Gate {
 
     fn end(&self, instance: &mut Instance, signal: Signal) -> Seen {
         let clients = self.load();
-        park_for(BEFORE);
+        Deadline::within(BEFORE).wait();
         let slow = ask_slowly(self.gateway.at());
-        park_for(SLOW_BEFORE);
+        Deadline::within(SLOW_BEFORE).wait();
         let began = Instant::now();
         instance.signal(signal);
         let mut requests = self.gateway.requests(instance.at());
@@ -190,7 +192,7 @@ impl Gate {
         let ended = began.elapsed();
         let slow_lost =
             slow.into_iter().map(|asked| asked.join().expect("no panic")).filter(|ok| !ok).count();
-        park_for(AFTER);
+        Deadline::within(AFTER).wait();
         let quick = clients.stop();
         Seen { quick, slow: SLOW, slow_lost: slow_lost as u64, last_request, ended }
     }
@@ -269,24 +271,4 @@ const SLOW: u64 = 6;
 fn ask_slowly(gateway: SocketAddr) -> Vec<JoinHandle<bool>> {
     let ask = move || Client::new(gateway, false).ask("/slow/2000").0 == Outcome::Answered;
     (0..SLOW).map(|_| thread::spawn(ask)).collect()
-}
-
-/// Waits until it is so.
-///
-/// # Panics
-/// If it is not so after thirty seconds.
-#[track_caller]
-pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
-        park_timeout(Duration::from_millis(1));
-    }
-}
-
-fn park_for(time: Duration) {
-    let end = Instant::now() + time;
-    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        park_timeout(left);
-    }
 }

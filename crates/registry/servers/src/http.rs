@@ -135,8 +135,11 @@ impl Response {
     }
 }
 
+/// An answer, or one that refuses: both are sent.
+pub(crate) type Answered = Result<Response, Response>;
+
 /// Serves on a free port of the loopback interface. The threads end with the process.
-pub(crate) fn serve(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn serve(answer: impl Fn(&Request) -> Answered + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let at = listener.local_addr().expect("it is bound");
     let answer = Arc::new(answer);
@@ -150,11 +153,11 @@ pub(crate) fn serve(answer: impl Fn(&Request) -> Response + Send + Sync + 'stati
     at
 }
 
-fn converse(client: &TcpStream, answer: impl Fn(&Request) -> Response) -> io::Result<()> {
+fn converse(client: &TcpStream, answer: impl Fn(&Request) -> Answered) -> io::Result<()> {
     client.set_nodelay(true)?;
     let mut reader = BufReader::new(client);
     while let Some(request) = Request::read(&mut reader)? {
-        answer(&request).write(&mut &*client)?;
+        answer(&request).unwrap_or_else(|refused| refused).write(&mut &*client)?;
         if request.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
             break;
         }

@@ -19,7 +19,9 @@ mod proxy;
 mod server;
 pub mod service;
 pub mod traefik;
+mod wait;
 pub mod zookeeper;
 
 pub use self::proxy::{Fault, Proxy};
 pub use self::server::{Missing, Server, find, find_tool, free};
+pub use self::wait::eventually;

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use gracefully_core::signal::Signal;
 use gracefully_linux::PidFd;
+use gracefully_linux::family::descendants;
 use gracefully_servers::bridge::Change;
 use gracefully_servers::consul::Consul;
 use gracefully_servers::etcd::Etcd;
-use gracefully_servers::gate::{End, Gate, Pair, Seen, wait_until};
+use gracefully_servers::gate::{End, Gate, Pair, Seen};
 use gracefully_servers::service::Service;
 use gracefully_servers::zookeeper::ZooKeeper;
-use gracefully_servers::{Missing, free};
+use gracefully_servers::{Missing, eventually, free};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -142,7 +143,7 @@ impl Bench {
         };
         let stop = times("a stop without traffic", &|| {
             let agent = Agent::start(&self.gracefully, &url, "orders", true);
-            wait_until("it is registered", || !is_gone());
+            eventually("it is registered", || (!is_gone()).then_some(()));
             let began = Instant::now();
             agent.signal(Signal::TERM);
             agent.ended();
@@ -174,12 +175,12 @@ impl Bench {
         {
             let memory = times(what, &|| {
                 let agent = Agent::start(&self.gracefully, &url, "orders", false);
-                wait_until("it is registered", || !is_gone());
+                eventually("it is registered", || (!is_gone()).then_some(()));
                 let kilobytes = agent.kilobytes(field);
                 agent.signal(Signal::TERM);
                 agent.signal(Signal::TERM);
                 agent.ended();
-                wait_until("it is gone", is_gone);
+                eventually("it is gone", || is_gone().then_some(()));
                 kilobytes / 1024.0
             });
             row(&format!("{what} ({}), MB", field.trim_end_matches(':')), &memory, 6.0);
@@ -189,10 +190,10 @@ impl Bench {
     /// From the end of the program until nobody finds it.
     fn crash(&self, url: &str, is_gone: &dyn Fn() -> bool) -> f64 {
         let agent = Agent::start(&self.gracefully, url, "orders", true);
-        wait_until("it is registered", || !is_gone());
+        eventually("it is registered", || (!is_gone()).then_some(()));
         let began = Instant::now();
         agent.program().send(Signal::KILL).expect("it runs");
-        wait_until("it is gone", is_gone);
+        eventually("it is gone", || is_gone().then_some(()));
         let took = milliseconds(began.elapsed());
         agent.ended();
         took
@@ -299,9 +300,8 @@ impl Agent {
     }
 
     fn program(&self) -> PidFd {
-        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
-        let children = fs::read_to_string(children).expect("it runs");
-        PidFd::open(children.trim().parse().expect("it has a child")).expect("it runs")
+        let children = descendants(self.child.id());
+        PidFd::open(*children.first().expect("it has a child")).expect("it runs")
     }
 
     fn kilobytes(&self, field: &str) -> f64 {

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::http::{Request, Response, serve};
+use crate::http::{Answered, Request, Response, serve};
 
 /// When heartbeats have stayed out for so long.
 const UNHEALTHY: Duration = Duration::from_secs(15);
@@ -131,8 +131,6 @@ struct Update {
     left: Option<Instant>,
 }
 
-type Answered = Result<Response, Response>;
-
 impl Server {
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,11 +140,7 @@ impl Server {
         state
     }
 
-    fn answer(&self, request: &Request) -> Response {
-        self.try_answer(request).unwrap_or_else(|refused| refused)
-    }
-
-    fn try_answer(&self, request: &Request) -> Answered {
+    fn answer(&self, request: &Request) -> Answered {
         let path = request.path.strip_prefix("/nacos/").unwrap_or_default();
         if !self.has_v3 && path.starts_with("v3/") {
             return Err(missing());

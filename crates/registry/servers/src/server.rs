@@ -119,11 +119,6 @@ impl Server {
         self.directory.path()
     }
 
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The end of what it has said.
     pub fn log(&self) -> String {
         let log = fs::read(self.directory().join("log")).unwrap_or_default();

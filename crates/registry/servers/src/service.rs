@@ -10,7 +10,7 @@ use gracefully_core::signal::Signal;
 use gracefully_linux::PidFd;
 use gracefully_registry::{Deadline, Instance as Entry, Registry, open};
 
-use crate::gate::wait_until;
+use crate::eventually;
 use crate::server::free;
 
 /// What they are instances of.
@@ -81,7 +81,7 @@ impl Service {
         let child = child.expect("the service starts");
         let pidfd = PidFd::open(child.id()).expect("it has not been waited for");
         let mut instance = Instance { child, pidfd, at, holder: None, _book: book };
-        wait_until("it listens", || TcpStream::connect(at).is_ok());
+        eventually("it listens", || TcpStream::connect(at).ok());
         if self.is_held_by_another {
             let mut holder = open(&self.url).expect("a registry");
             let entry = Entry::new(SERVICE, &at.ip().to_string(), at.port());

@@ -8,7 +8,7 @@ mod world;
 use std::time::{Duration, Instant};
 
 use gracefully_registry::{Alive, Deadline, Gone, Instance, Left, Membership, Registry, open};
-use gracefully_servers::Fault;
+use gracefully_servers::{Fault, eventually};
 
 use self::world::World;
 
@@ -69,16 +69,6 @@ fn instance(id: &str) -> Instance {
 
 fn opened(world: &dyn World) -> Box<dyn Registry> {
     open(&world.url()).unwrap()
-}
-
-/// Waits until it is so.
-#[track_caller]
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
 }
 
 fn registered_it_is_found_once_and_out_it_is_not(world: &dyn World) {
@@ -237,7 +227,7 @@ fn it_lives_by_its_heartbeat_and_without_it_is_gone_in_time(world: &dyn World) {
     let last = Instant::now();
     assert_eq!(world.finds("web"), ["127.0.0.1:8080"]);
     world.abandon(registry);
-    eventually("it is gone", || world.finds("web").is_empty());
+    eventually("it is gone", || world.finds("web").is_empty().then_some(()));
     // Asking takes its time, too.
     let gone = last.elapsed();
     assert!(gone < hints.crash_after + Duration::from_secs(2), "{gone:?}, not {:?}", hints.crash_after);
@@ -246,7 +236,7 @@ fn it_lives_by_its_heartbeat_and_without_it_is_gone_in_time(world: &dyn World) {
 fn a_member_is_registered_again_by_itself(world: &dyn World) {
     let member = Membership::join(opened(world), instance("a"), |_| {}).unwrap();
     world.expire();
-    eventually("it is back", || world.finds("web") == ["127.0.0.1:8080"]);
+    eventually("it is back", || (world.finds("web") == ["127.0.0.1:8080"]).then_some(()));
     let leave = member.leave(soon());
     assert!(matches!(leave.left, Ok(Left::Now)) && leave.is_gone(), "{leave:?}");
     assert!(world.finds("web").is_empty());

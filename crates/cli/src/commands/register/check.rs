@@ -6,10 +6,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc::Sender;
-use std::thread::park_timeout;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use gracefully_registry::Instance;
+use gracefully_registry::exec::ended_within;
+use gracefully_registry::{Deadline, Instance};
 use serde::{Deserialize, Serialize};
 
 use super::SPEC;
@@ -100,18 +100,11 @@ pub(super) fn begin(check: Check, instance: &Instance, tell: &Sender<News>) {
             if check == Check::None {
                 return;
             }
-            park_for(if ready { LATER } else { WHILE_STARTING });
+            Deadline::within(if ready { LATER } else { WHILE_STARTING }).wait();
         }
     };
     // Without a thread nothing is ever ready, which shows.
     let _ = std::thread::Builder::new().name("check".into()).spawn(work);
-}
-
-fn park_for(time: Duration) {
-    let end = Instant::now() + time;
-    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        park_timeout(left);
-    }
 }
 
 fn connect(address: &str) -> Option<TcpStream> {
@@ -140,18 +133,8 @@ fn exits_well(words: &[String]) -> bool {
     command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // A group of its own: what a shell has started ends with it.
     let Ok(mut child) = command.env_remove(SPEC).process_group(0).spawn() else { return false };
-    let began = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) if began.elapsed() < EXITED_WITHIN => park_timeout(Duration::from_millis(10)),
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return false;
-            }
-        }
-    }
+    let ended = ended_within(&mut child, Deadline::within(EXITED_WITHIN));
+    ended.is_ok_and(|status| status.is_some_and(|status| status.success()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use gracefully_registry::{Hints, Instance, Membership, open};
+use gracefully_registry::{Hints, Instance, Membership, open, servers};
 
 use super::agent::News;
 use crate::discovery::Held;
@@ -152,15 +152,8 @@ impl Places {
 /// The address by which the first registry on another machine is reached, for its consumers reach us by that, too; else the loopback
 /// interface's.
 pub(super) fn our_address(urls: &[String]) -> String {
-    let address = urls.iter().find_map(|url| {
-        let authority =
-            url.split_once("://")?.1.split(['/', '?', ',']).next().filter(|host| !host.is_empty())?;
-        let server = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-            authority.to_owned()
-        } else {
-            // Any port does: connecting a datagram socket sends nothing (udp(7)).
-            format!("{authority}:9")
-        };
+    let address = urls.iter().flat_map(|url| servers(url)).find_map(|server| {
+        // Any port does: connecting a datagram socket sends nothing (udp(7)).
         let socket = UdpSocket::bind("0.0.0.0:0").and_then(|v4| v4.connect(&server).map(|()| v4));
         let socket =
             socket.or_else(|_| UdpSocket::bind("[::]:0").and_then(|v6| v6.connect(&server).map(|()| v6)));

@@ -7,11 +7,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use gracefully_core::plan::QUIET;
 use gracefully_linux::connections::accepted_ever;
 use gracefully_linux::sock_diag::{SockDiag, State, States, Which};
-
-/// Nobody new for so long: nobody comes any more. As in a stop ([`gracefully_core::plan`]).
-const QUIET: Duration = Duration::from_secs(1);
 
 /// How often we look.
 const LOOK: Duration = Duration::from_millis(25);
