@@ -174,8 +174,8 @@ struct Agent {
     successor: Option<Watch>,
     /// Who is to listen, and when to look whether it does.
     awaited: Option<(Target, Duration)>,
-    /// What ended while the program was ending.
-    last: Vec<Ended>,
+    /// What ended while the program was ending: outside and inside, as one request may have ended at one place only.
+    last: [Vec<Ended>; 2],
     /// When to look next; `None`: nobody wants to know.
     look_at: Option<Duration>,
     tally: Connections,
@@ -238,7 +238,7 @@ impl Agent {
             gate: Shut::No,
             successor: None,
             awaited: None,
-            last: Vec::new(),
+            last: Default::default(),
             look_at: None,
             tally: Connections::default(),
             tell,
@@ -306,14 +306,11 @@ impl Agent {
                 self.look_at = None;
                 self.end_closing();
                 let program = if killed { Program::Killed } else { Program::Exited };
-                let last = std::mem::take(&mut self.last);
-                self.count_ended(last, program);
-                // What the proxy has finished meanwhile cannot be heard there, but where the program is.
-                let [outside, inside] = self.watch.end_now().unwrap_or_default();
-                let cuts = |ended: &[Ended]| ended.iter().filter(|ended| ended.was_cut(program)).count();
-                let ended =
-                    if cuts(&outside) >= cuts(&inside) && !outside.is_empty() { outside } else { inside };
-                self.count_ended(ended, program);
+                let mut ended = std::mem::take(&mut self.last);
+                for (ended, now) in ended.iter_mut().zip(self.watch.end_now().unwrap_or_default()) {
+                    ended.extend(now);
+                }
+                self.count_ended(of_the_better_witness(ended, program), program);
                 let cut = u32::try_from(self.tally.cut.len()).unwrap_or(u32::MAX);
                 (self.tell)(Notice::Judged(cut));
             }
@@ -389,7 +386,7 @@ impl Agent {
         self.tally.looks += 1;
         self.tally.drained += look.settled;
         if is_ending(&self.main) {
-            self.last = self.watch.ended();
+            self.last = self.watch.ended_at_both();
             return Ok(None);
         }
         let ended = self.watch.ended();
@@ -478,6 +475,13 @@ impl Agent {
 /// Is the process about to end? Then its connections end with it.
 fn is_ending(main: &PidFd) -> bool {
     main.has_exited() || process::stat(main.pid()).is_none_or(|stat| stat.exiting)
+}
+
+/// Of what ended outside and inside, which are two sides of the same requests, what tells of more that were cut. What the proxy
+/// has finished meanwhile cannot be heard there, but where the program is.
+fn of_the_better_witness([outside, inside]: [Vec<Ended>; 2], program: Program) -> Vec<Ended> {
+    let cuts = |ended: &[Ended]| ended.iter().filter(|ended| ended.was_cut(program)).count();
+    if cuts(&outside) >= cuts(&inside) && !outside.is_empty() { outside } else { inside }
 }
 
 /// The program that was started again, if it listens wherever the one before did.

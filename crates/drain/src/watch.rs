@@ -98,14 +98,20 @@ impl Watch {
 
     /// Connections that ended between the last look and the one before, in the middle of a request.
     pub(crate) fn ended(&self) -> Vec<Ended> {
+        let [outside, inside] = self.ended_at_both();
         match &self.outside {
             // Here a client's own address is seen. A proxy closes its client's connection when the other one was closed, and
             // that one was judged.
-            Some(outside) if !outside.connections.is_empty() => {
-                outside.ended.iter().filter(|ended| ended.why != Why::Unclear).copied().collect()
-            }
-            Some(_) | None => self.inside.ended.clone(),
+            Some(place) if !place.connections.is_empty() => outside,
+            Some(_) | None => inside,
         }
+    }
+
+    /// The same, first where clients' own addresses are seen and then where the program is.
+    pub(crate) fn ended_at_both(&self) -> [Vec<Ended>; 2] {
+        let outside = self.outside.iter().flat_map(|place| &place.ended);
+        let outside = outside.filter(|ended| ended.why != Why::Unclear).copied().collect();
+        [outside, self.inside.ended.clone()]
     }
 
     /// Connections with a request under way at the last look, as if they ended now: where clients' own addresses are seen, and

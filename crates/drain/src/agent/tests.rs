@@ -1,14 +1,16 @@
 //! A real program, which knows nothing of us, in a network namespace of its own.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{self, Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use super::*;
-use crate::testing::in_new_netns;
+use crate::target::Published;
+use crate::testing::{eventually, in_new_netns};
 use gracefully_core::traffic::Method;
+use gracefully_linux::netns::NetNs;
 use std::time::Instant;
 
 /// Python's own HTTP server, with keep-alive. It answers `/SECONDS` after so many seconds.
@@ -38,7 +40,7 @@ struct Server {
 
 impl Server {
     fn start(port: u16) -> Self {
-        let mut python = Command::new("python3");
+        let mut python = process::Command::new("python3");
         python.args(["-c", SERVER, &port.to_string()]).stdout(Stdio::piped());
         let mut child = python.spawn().expect("python3");
         let mut line = String::new();
@@ -200,6 +202,41 @@ fn a_request_that_is_cut_is_reported_with_its_client() {
         assert_eq!(connections.cut.len(), 1);
         assert_eq!(connections.cut[0].peer, client.0.local_addr().unwrap().to_string());
         assert_eq!(client.answer(), None);
+    });
+}
+
+/// The two sides of a connection through the engine's proxy do not end at the same moment, and a look may fall in between.
+#[test]
+fn a_request_through_a_proxy_is_cut_once() {
+    in_new_netns(|| {
+        let server = Server::start(0);
+        in_new_netns(move || {
+            let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+            let outside = proxy.local_addr().unwrap();
+            let published = Published { outside, inside: server.address.port() };
+            let target = Target { published: vec![published], ..server.target() };
+            let mut client = Client(TcpStream::connect(outside).unwrap());
+            let (mut to_client, _) = proxy.accept().unwrap();
+            let inside = NetNs::of(server.child.id()).unwrap();
+            let mut to_server =
+                Client(inside.inside(|| TcpStream::connect(server.address)).unwrap().unwrap());
+            client.ask("100");
+            to_server.ask("100");
+            to_client.read_exact(&mut [0; 16]).unwrap();
+
+            let (told, notices) = channel();
+            let (main, watch) = Agent::find(&target).unwrap();
+            let mut agent = Agent::new(target, main, watch, Box::new(move |notice| drop(told.send(notice))));
+            eventually("both sides are busy", || agent.look(now()).unwrap().unwrap().in_flight == 1);
+            to_client.shutdown(Shutdown::Both).unwrap();
+            agent.watch.look(now()).unwrap();
+            agent.last = agent.watch.ended_at_both();
+            assert_eq!(agent.last.each_ref().map(Vec::len), [1, 0]);
+            drop(server);
+            agent.obey(Command::Judge { killed: true });
+            assert_eq!(notices.try_iter().last(), Some(Notice::Judged(1)));
+            assert_eq!(agent.tally.cut[0].peer, client.0.local_addr().unwrap().to_string());
+        });
     });
 }
 
