@@ -6,6 +6,7 @@ mod counted;
 use std::io::{BufRead, BufReader, PipeWriter, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -148,11 +149,13 @@ impl Setup {
         words.push("--".to_owned());
         words.extend(command.iter().map(|word| word.as_ref().to_owned()));
 
+        let mark = new_mark();
         let mut starter = Command::new(&words[0]);
         starter
             .args(&words[1..])
             .env_remove("GRACEFULLY_GRACE")
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env(MARK, &mark)
             .envs(self.variables)
             .stdin(self.stdin.unwrap_or_else(Stdio::null))
             .stdout(Stdio::piped())
@@ -164,6 +167,7 @@ impl Setup {
         Running {
             starter,
             way: self.way,
+            mark,
             lines: out,
             errors: err,
             began,
@@ -212,6 +216,8 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
 pub(crate) struct Running {
     starter: Child,
     way: Way,
+    /// In the environment of everything that it has started.
+    mark: String,
     lines: Receiver<String>,
     errors: Receiver<String>,
     began: Instant,
@@ -335,7 +341,34 @@ impl Drop for Running {
             let _ = self.starter.kill();
             let _ = self.starter.wait();
         }
+        if self.way == Way::Subreaper {
+            // Without a PID namespace what it leaves behind goes on.
+            for process in marked(&self.mark) {
+                let _ = process.send(Signal::KILL);
+            }
+        }
     }
+}
+
+/// The variable that tells one init's processes from another's.
+const MARK: &str = "GRACEFULLY_TEST_MARK";
+
+fn new_mark() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Everything with this mark.
+fn marked(mark: &str) -> Vec<PidFd> {
+    let variable = format!("{MARK}={mark}");
+    // It is held first, so that it is still the same when it is looked at.
+    let is_marked = |process: &PidFd| {
+        let environment = std::fs::read(format!("/proc/{}/environ", process.pid()));
+        environment.is_ok_and(|all| all.split(|byte| *byte == 0).any(|it| it == variable.as_bytes()))
+    };
+    let names = std::fs::read_dir("/proc").expect("/proc is there").flatten();
+    let pids = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid: u32| PidFd::open(pid).ok()).filter(is_marked).collect()
 }
 
 /// Between two looks at something that nobody tells us of.
