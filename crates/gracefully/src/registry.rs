@@ -16,6 +16,9 @@ impl Shutdown {
     /// The service then settles for as long as the registry says that consumers take to hear of it, unless
     /// [`settle`](crate::Builder::settle) or `GRACEFULLY_SETTLE` says something else.
     ///
+    /// `gracefully stop` from outside has it leave first, and settles itself, before it refuses new connections and signals the service: see
+    /// [`control`].
+    ///
     /// Register when the service listens: from here on others send it requests. What happens to the registration meanwhile is said
     /// on standard error.
     ///
@@ -44,7 +47,7 @@ impl Shutdown {
         };
         let joined = spawn_blocking(move || Membership::join(registry, instance, tell)).await;
         let member = joined.map_err(lost)?.map_err(io::Error::other)?;
-        self.inner.settle_for(member.hints().settle);
+        self.inner.settle_for(member.settling().clone());
         self.on(Phase::Deregister, &name, async move |context: Context| {
             let leave = spawn_blocking(move || member.leave(Deadline::within(context.remaining()))).await;
             let Leave { left, gone, .. } = leave.map_err(lost)?;
@@ -62,4 +65,41 @@ impl Shutdown {
 /// The runtime ends, or a registry has panicked.
 fn lost(error: JoinError) -> io::Error {
     io::Error::other(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gracefully_core::phase::{Outcome, Phase};
+
+    use super::*;
+    use crate::Builder;
+    use crate::registry::control::registrations;
+
+    /// `gracefully stop` has settled before it signals.
+    #[tokio::test]
+    async fn what_somebody_outside_had_leave_does_not_settle() {
+        for is_left in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let url = format!("file://{}", directory.path().display());
+            let shutdown = Builder::default().without_signals().install().unwrap();
+            let instance = Instance::new("orders", "127.0.0.1", 8080);
+            shutdown.register(&url, instance.clone()).await.unwrap();
+            let mut outside = registrations(std::process::id());
+            outside.retain(|registration| registration.id() == instance.id);
+            if is_left {
+                outside[0].leave(Deadline::within(Duration::from_secs(5))).unwrap();
+                assert_eq!(file::instances(directory.path(), "orders"), []);
+            }
+            shutdown.trigger("test");
+            let ended = shutdown.wait().await;
+            let outcome = |phase| {
+                ended.report().steps.iter().find(|step| step.phase == phase).map(|step| step.outcome.clone())
+            };
+            assert_eq!(outcome(Phase::Deregister), Some(Outcome::Done));
+            let skipped = matches!(outcome(Phase::Settle), Some(Outcome::Skipped(_)));
+            assert_eq!(skipped, is_left, "{:?}", ended.report().steps);
+        }
+    }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Inner {
     pub(crate) asked: CancellationToken,
     /// Tasks are to finish.
     pub(crate) draining: CancellationToken,
-    settle: Mutex<Settle>,
+    settle: Settle,
     ask: mpsc::UnboundedSender<Asked>,
     ended: watch::Receiver<Option<Ended>>,
     /// As long as somebody may still take part.
@@ -52,26 +52,46 @@ pub(crate) struct Inner {
 }
 
 /// How long the service goes on serving at most once the stop was asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Settle {
     /// By whoever runs the service.
     said: Option<Duration>,
     /// If nobody has said: by the registries.
-    asked_for: Duration,
+    #[cfg(feature = "registry")]
+    asked_for: Mutex<Vec<gracefully_registry::Settling>>,
+}
+
+impl Settle {
+    fn new(said: Option<Duration>) -> Self {
+        Self {
+            said,
+            #[cfg(feature = "registry")]
+            asked_for: Mutex::default(),
+        }
+    }
+
+    #[cfg(feature = "registry")]
+    fn asked_for(&self) -> Duration {
+        let asked_for = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
+        asked_for.iter().map(gracefully_registry::Settling::time).max().unwrap_or_default()
+    }
+
+    #[cfg(not(feature = "registry"))]
+    fn asked_for(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl Inner {
     /// How long the service goes on serving at most once the stop was asked for.
     pub(crate) fn settle(&self) -> Duration {
-        let settle = *self.settle.lock().unwrap_or_else(PoisonError::into_inner);
-        settle.said.unwrap_or(settle.asked_for)
+        self.settle.said.unwrap_or_else(|| self.settle.asked_for())
     }
 
     /// Others take so long to hear that it is gone.
     #[cfg(feature = "registry")]
-    pub(crate) fn settle_for(&self, time: Duration) {
-        let mut settle = self.settle.lock().unwrap_or_else(PoisonError::into_inner);
-        settle.asked_for = settle.asked_for.max(time);
+    pub(crate) fn settle_for(&self, settling: gracefully_registry::Settling) {
+        self.settle.asked_for.lock().unwrap_or_else(PoisonError::into_inner).push(settling);
     }
 
     fn hooks(&self) -> MutexGuard<'_, Vec<Hook>> {
@@ -130,7 +150,7 @@ impl Shutdown {
             hooks: Mutex::default(),
             asked: CancellationToken::new(),
             draining: CancellationToken::new(),
-            settle: Mutex::new(Settle { said: settings.settles(), asked_for: Duration::ZERO }),
+            settle: Settle::new(settings.settles()),
             ask,
             ended,
             _presses: presses.transpose()?,

@@ -7,6 +7,7 @@
 //! * [`connections`]: how many TCP connections each of them has.
 //! * [`holders`]: which processes have a pipe open.
 //! * [`filter`]: what a socket of our own gets.
+//! * [`peer`]: who is at the other end of a unix socket.
 //! * [`listener`]: a listening socket of our own that takes no new connections for a while.
 //! * [`signals`], [`spawn`], [`standard`]: signals that are read, children, inherited descriptors, for processes of one
 //!   thread and without a C library.
@@ -36,6 +37,8 @@ pub mod holders;
 pub mod listener;
 pub mod netlink;
 pub mod netns;
+#[expect(unsafe_code, reason = "the kernel writes at an address")]
+pub mod peer;
 pub mod pidfd;
 pub mod process;
 #[expect(unsafe_code, reason = "the kernel reads a set of signals at an address")]

@@ -26,6 +26,7 @@
 
 #[cfg(feature = "http")]
 pub mod consul;
+pub mod control;
 #[cfg(feature = "http")]
 pub mod etcd;
 #[cfg(feature = "http")]
@@ -50,7 +51,7 @@ use std::fmt::Debug;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
-pub use self::membership::{Gone, Leave, Membership};
+pub use self::membership::{Gone, Leave, Membership, Settling};
 
 /// One instance of a service, as others find it.
 ///

@@ -1,10 +1,13 @@
 //! An instance that is registered, kept alive, and taken out in the right order.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle, park_timeout};
 use std::time::{Duration, Instant};
 
-use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
+use crate::control::{Control, Order};
+use crate::{Alive, Deadline, Error, Instance, Left, Registry, Result};
 
 /// A registry that does not answer for so long is not going to.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(5);
@@ -25,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(50);
 ///
 /// Whoever drops it leaves it to the registry to find out: the heartbeat ends, and the entry with its time to live.
 ///
+/// Meanwhile somebody outside may have it leave, to stop its program, and come back ([`control`](crate::control)).
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;
@@ -42,10 +47,31 @@ const LOOK: Duration = Duration::from_millis(50);
 /// ```
 #[derive(Debug)]
 pub struct Membership {
-    hints: Hints,
+    settling: Settling,
     /// Dropping it stops the heartbeat.
-    stop: Sender<()>,
+    orders: Arc<Sender<Order>>,
     heart: JoinHandle<Box<dyn Registry>>,
+    /// `None`: nobody outside can have it leave.
+    _control: Option<Control>,
+}
+
+/// How long a membership has to settle after it has left. Outlives it.
+#[derive(Clone, Debug)]
+pub struct Settling {
+    hint: Duration,
+    is_out: Arc<AtomicBool>,
+}
+
+impl Settling {
+    /// As long as its registry says; not at all, if somebody outside has had it leave: they settle before they signal.
+    pub fn time(&self) -> Duration {
+        if self.is_out() { Duration::ZERO } else { self.hint }
+    }
+
+    /// Has somebody outside had it leave?
+    pub fn is_out(&self) -> bool {
+        self.is_out.load(Ordering::Relaxed)
+    }
 }
 
 /// How an instance has left.
@@ -91,57 +117,139 @@ impl Membership {
             return Err(error);
         }
         let hints = registry.hints();
-        let (stop, stopped) = channel();
+        let settling = Settling { hint: hints.settle, is_out: Arc::default() };
+        let (orders, ordered) = channel();
+        let orders = Arc::new(orders);
+        let control = match Control::open(&instance.id, hints, Arc::downgrade(&orders)) {
+            Ok(control) => Some(control),
+            Err(error) => {
+                tell(&format!("a stop from outside cannot have it leave first: {error}"));
+                None
+            }
+        };
+        let is_out = Arc::clone(&settling.is_out);
         let beat = move || {
-            keep_alive(registry.as_mut(), &instance, &stopped, &tell);
-            registry
+            let mut heart = Heart { registry, instance, tell, is_out, away: 0, wrong: None };
+            heart.beat(&ordered);
+            heart.registry
         };
         let heart = Builder::new().name("heartbeat".into()).spawn(beat).map_err(|error| Error::Failed {
             registry: "heartbeat".into(),
             why: format!("there is no thread for it: {error}"),
         })?;
-        Ok(Self { hints, stop, heart })
+        Ok(Self { settling, orders, heart, _control: control })
     }
 
-    /// What its registry knows about time.
-    pub fn hints(&self) -> Hints {
-        self.hints
+    /// How long it has to settle after it has left.
+    pub fn settling(&self) -> &Settling {
+        &self.settling
     }
 
     /// Takes it out: see [the order](crate). Whatever happens it returns by the deadline, but for half a second that a heartbeat on
     /// its way may take.
     pub fn leave(self, deadline: Deadline) -> Leave {
         let began = Instant::now();
-        drop(self.stop);
+        drop(self.orders);
         let Ok(mut registry) = self.heart.join() else {
             let panicked =
                 || Error::Failed { registry: "heartbeat".into(), why: "its heartbeat has panicked".into() };
             return Leave { left: Err(panicked()), gone: Gone::Unknown(panicked()), took: began.elapsed() };
         };
-        let left = take_out(registry.as_mut(), deadline.at_most(LEFT_WITHIN));
-        let gone = look(registry.as_mut(), deadline.at_most(GONE_WITHIN));
+        if self.settling.is_out() {
+            return Leave { left: Ok(Left::Before), gone: Gone::Yes, took: began.elapsed() };
+        }
+        let (left, gone) = leave(registry.as_mut(), deadline);
         Leave { left, gone, took: began.elapsed() }
     }
 }
 
-/// Until it is stopped.
-fn keep_alive(registry: &mut dyn Registry, instance: &Instance, stopped: &Receiver<()>, tell: &dyn Fn(&str)) {
-    // Said once for each time that something is wrong.
-    let mut wrong = None;
-    // A registry may have been granted another time meanwhile.
-    while stopped.recv_timeout(registry.hints().beat) == Err(RecvTimeoutError::Timeout) {
-        let alive = registry.keep_alive(Deadline::within(HEARTBEAT_WITHIN)).and_then(|alive| match alive {
-            Alive::Yes => Ok(()),
-            Alive::Lost => {
-                tell("the registration was lost, and is made again");
-                registry.register(instance, Deadline::within(HEARTBEAT_WITHIN))
+/// Out, and looked for.
+fn leave(registry: &mut dyn Registry, deadline: Deadline) -> (Result<Left>, Gone) {
+    let left = take_out(registry, deadline.at_most(LEFT_WITHIN));
+    let gone = look(registry, deadline.at_most(GONE_WITHIN));
+    (left, gone)
+}
+
+/// Keeps it alive on a thread of its own.
+struct Heart<T> {
+    registry: Box<dyn Registry>,
+    instance: Instance,
+    tell: T,
+    /// It was taken out, and no consumer finds it, because somebody outside wants that.
+    is_out: Arc<AtomicBool>,
+    /// How many want that.
+    away: u32,
+    /// What is wrong, said once for each time that it is.
+    wrong: Option<String>,
+}
+
+impl<T: Fn(&str)> Heart<T> {
+    /// Until nobody can give orders any more.
+    fn beat(&mut self, ordered: &Receiver<Order>) {
+        loop {
+            // A registry may have been granted another time meanwhile.
+            match ordered.recv_timeout(self.registry.hints().beat) {
+                Err(RecvTimeoutError::Timeout) if self.away == 0 => self.keep_alive(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                // Whoever does not want to hear it any more has left.
+                Ok(Order::Leave(deadline, told)) => drop(told.send(self.leave(deadline))),
+                Ok(Order::Return(told)) => drop(told.send(self.come_back())),
             }
-        });
-        let now = alive.err().map(|error| error.to_string());
-        if let Some(why) = now.as_ref().filter(|_| now != wrong) {
-            tell(why);
         }
-        wrong = now;
+    }
+
+    fn keep_alive(&mut self) {
+        let alive =
+            self.registry.keep_alive(Deadline::within(HEARTBEAT_WITHIN)).and_then(|alive| match alive {
+                Alive::Yes => Ok(()),
+                Alive::Lost => {
+                    (self.tell)("the registration was lost, and is made again");
+                    self.registry.register(&self.instance, Deadline::within(HEARTBEAT_WITHIN))
+                }
+            });
+        self.say(alive.err());
+    }
+
+    fn say(&mut self, error: Option<Error>) {
+        let now = error.map(|error| error.to_string());
+        if let Some(why) = now.as_ref().filter(|_| now != self.wrong) {
+            (self.tell)(why);
+        }
+        self.wrong = now;
+    }
+
+    fn leave(&mut self, deadline: Deadline) -> std::result::Result<(), String> {
+        self.away += 1;
+        if self.is_out.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let why = match leave(self.registry.as_mut(), deadline) {
+            (Ok(_), Gone::Yes) => {
+                self.is_out.store(true, Ordering::Relaxed);
+                (self.tell)("left, as a stop from outside has begun");
+                return Ok(());
+            }
+            (Err(error), _) | (Ok(_), Gone::Unknown(error)) => error.to_string(),
+            (Ok(_), Gone::No) => "consumers find it still".into(),
+        };
+        Err(why)
+    }
+
+    /// A registration that fails now is made with the next heartbeat.
+    fn come_back(&mut self) -> std::result::Result<(), String> {
+        self.away -= 1;
+        if self.away > 0 {
+            return Ok(());
+        }
+        self.is_out.store(false, Ordering::Relaxed);
+        let registered = self.registry.register(&self.instance, Deadline::within(TRY_WITHIN));
+        if registered.is_ok() {
+            (self.tell)("registered again, as the stop from outside was taken back");
+        }
+        let why = registered.as_ref().err().map(ToString::to_string);
+        self.say(registered.err());
+        why.map_or(Ok(()), Err)
     }
 }
 
@@ -176,7 +284,10 @@ fn look(registry: &mut dyn Registry, deadline: Deadline) -> Gone {
 mod tests {
     use super::*;
 
-    use std::sync::{Arc, Mutex, MutexGuard};
+    use std::sync::{Mutex, MutexGuard};
+
+    use crate::Hints;
+    use crate::control::{Registration, registrations};
 
     /// A registry of which the test says how it answers, and sees what was asked.
     #[derive(Clone, Debug, Default)]
@@ -328,6 +439,93 @@ mod tests {
         let error = Membership::join(Box::new(script.clone()), instance, |_| {}).unwrap_err();
         assert_eq!(error.to_string(), "script: no answer");
         assert_eq!(script.state().asked, ["register", "leave"], "the answer may have been lost");
+    }
+
+    /// As somebody outside finds it; other tests of this process have registrations, too.
+    fn from_outside(id: &str) -> Registration {
+        let mut all = registrations(std::process::id());
+        all.retain(|registration| registration.id() == id);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+
+    fn joined(script: &Script) -> (Membership, Instance) {
+        let instance = Instance::new("web", "127.0.0.1", 80);
+        let member = Membership::join(Box::new(script.clone()), instance.clone(), |_| {}).unwrap();
+        (member, instance)
+    }
+
+    #[test]
+    fn somebody_outside_has_it_leave_and_come_back() {
+        let script = Script::default();
+        let (member, instance) = joined(&script);
+        let mut outside = from_outside(&instance.id);
+        assert_eq!(outside.settle(), Duration::ZERO);
+        assert_eq!(outside.leave(Deadline::within(SOON)), Ok(()));
+        assert!(member.settling().is_out() && !script.state().is_registered);
+        let asked = script.state().asked.len();
+        park_timeout(Duration::from_millis(50));
+        assert_eq!(script.state().asked.len(), asked, "its heart has stopped");
+
+        assert_eq!(outside.rejoin(Deadline::within(SOON)), Ok(()));
+        assert!(!member.settling().is_out() && script.state().is_registered);
+        script.is_asked("beat", script.times_asked("beat") + 2);
+    }
+
+    #[test]
+    fn it_is_out_as_long_as_somebody_wants_that() {
+        let script = Script::default();
+        let (member, instance) = joined(&script);
+        let (mut one, mut other) = (from_outside(&instance.id), from_outside(&instance.id));
+        assert_eq!(one.leave(Deadline::within(SOON)), Ok(()));
+        assert_eq!(other.leave(Deadline::within(SOON)), Ok(()));
+        assert_eq!(script.times_asked("leave"), 1);
+        assert_eq!(one.rejoin(Deadline::within(SOON)), Ok(()));
+        assert!(member.settling().is_out());
+        // It is lost.
+        drop(other);
+        script.is_asked("register", 2);
+        script.is_asked("beat", script.times_asked("beat") + 1);
+        assert!(!member.settling().is_out());
+    }
+
+    #[test]
+    fn whoever_was_had_to_leave_need_not_leave_again() {
+        let script = Script::default();
+        let (member, instance) = joined(&script);
+        let mut outside = from_outside(&instance.id);
+        assert_eq!(outside.leave(Deadline::within(SOON)), Ok(()));
+        let leave = member.leave(Deadline::within(SOON));
+        assert!(matches!(leave.left, Ok(Left::Before)) && leave.is_gone());
+        assert_eq!(script.times_asked("leave"), 1);
+        drop(outside);
+        assert_eq!(registrations(std::process::id()).iter().filter(|it| it.id() == instance.id).count(), 0);
+        assert_eq!(script.times_asked("register"), 1, "nothing brings it back");
+    }
+
+    #[test]
+    fn somebody_outside_hears_that_it_could_not_leave() {
+        let script = Script::default();
+        let (member, instance) = joined(&script);
+        script.state().is_down = true;
+        let mut outside = from_outside(&instance.id);
+        let left = outside.leave(Deadline::within(Duration::from_millis(600)));
+        assert_eq!(left, Err("script: no answer".into()));
+        // Its heart has stopped all the same, and at the signal it tries again.
+        script.state().is_down = false;
+        let leave = member.leave(Deadline::within(SOON));
+        assert!(leave.is_gone() && !script.state().is_registered);
+    }
+
+    #[test]
+    fn nonsense_changes_nothing() {
+        for words in ["", "leave", "leave soon", "return", "leave -1", "hello"] {
+            let script = Script::default();
+            let (member, instance) = joined(&script);
+            let mut outside = from_outside(&instance.id);
+            assert_eq!(outside.say(words), "", "{words:?}");
+            assert!(!member.settling().is_out() && script.times_asked("leave") == 0, "{words:?}");
+        }
     }
 
     #[test]
