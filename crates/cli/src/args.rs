@@ -307,8 +307,8 @@ pub(crate) struct How {
     pub(crate) new: Option<NewConnections>,
 
     /// Who sends it requests, and is told to send none before the stop, and to go on when a restart is done:
-    /// haproxy:///SOCKET?server=BACKEND/SERVER, or consul:// or eureka:// with ?service=NAME&id=ID. May be given several
-    /// times; the label gracefully.gateway is read, too
+    /// haproxy:///SOCKET?server=BACKEND/SERVER, or a registry in which it is by itself with ?service=NAME&id=ID (consul,
+    /// eureka, nacos, etcd, zookeeper, exec). May be given several times; the label gracefully.gateway is read, too
     #[arg(long = "gateway", value_name = "URL", help_heading = CONNECTIONS)]
     pub(crate) gateways: Vec<String>,
 

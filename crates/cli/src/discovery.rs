@@ -11,9 +11,12 @@ use std::thread::{JoinHandle, park_timeout};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gracefully_registry::gateway::{self, Gateway};
+use futures_util::future::join_all;
+use gracefully_registry::control::{Registration, registrations};
+use gracefully_registry::gateway::{self, Gateway, Serving};
 use gracefully_registry::{Deadline, Error, Gone, Leave, Membership};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 /// All the places where others find one program.
 #[async_trait]
@@ -21,13 +24,22 @@ pub(crate) trait Discovery: Debug + Send + Sync {
     /// Takes the program out everywhere, by then whatever happens. The error says where it may still be found.
     async fn leave(&self, within: Duration) -> Result<(), String>;
 
-    /// Puts it in again.
-    async fn rejoin(&self) -> Result<(), String>;
+    /// Puts it in again, or waits until it has put itself in.
+    async fn rejoin(&self, back: Back) -> Result<(), String>;
 
     /// Requests may come for so long after it has left.
     fn settle(&self) -> Duration {
         Duration::ZERO
     }
+}
+
+/// Which program is to be found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Back {
+    /// The one that was to be stopped.
+    TheSame,
+    /// One that was started in its place, with this main process if it runs on this machine.
+    ANewOne(Option<u32>),
 }
 
 /// Registrations that are ours. Whoever has left them does not come back: for that one registers again.
@@ -49,7 +61,7 @@ impl Discovery for Members {
         left.map_err(|error| error.to_string())?
     }
 
-    async fn rejoin(&self) -> Result<(), String> {
+    async fn rejoin(&self, _: Back) -> Result<(), String> {
         Ok(())
     }
 }
@@ -87,21 +99,27 @@ impl Gateways {
         &self,
         ask: impl Fn(&mut dyn Gateway) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Result<(), String> {
-        let gateways = Arc::clone(&self.0);
-        let asked = spawn_blocking(move || {
-            let mut gateways = gateways.lock().unwrap_or_else(PoisonError::into_inner);
-            let ask = &ask;
-            let wrong: Vec<String> = std::thread::scope(|scope| {
-                let asking = gateways.iter_mut().map(|gateway| scope.spawn(move || ask(gateway.as_mut())));
-                // All of them before the first is waited for.
-                let asking: Vec<_> = asking.collect();
-                let answers = asking.into_iter().filter_map(|asking| asking.join().ok()?.err());
-                answers.map(|error| error.to_string()).collect()
-            });
-            all_well(&wrong)
-        });
-        asked.await.map_err(|error| error.to_string())?
+        at_once(Arc::clone(&self.0), move |gateway| ask(gateway.as_mut()).map_err(|error| error.to_string()))
+            .await
     }
+}
+
+/// Asks all of them at once, off the runtime. The error names those that did not do it.
+async fn at_once<T: Send + 'static>(
+    asked: Arc<Mutex<Vec<T>>>,
+    ask: impl Fn(&mut T) -> Result<(), String> + Send + Sync + 'static,
+) -> Result<(), String> {
+    let asking = spawn_blocking(move || {
+        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let ask = &ask;
+        let wrong: Vec<String> = std::thread::scope(|scope| {
+            // All of them before the first is waited for.
+            let asking: Vec<_> = asked.iter_mut().map(|one| scope.spawn(move || ask(one))).collect();
+            asking.into_iter().filter_map(|asking| asking.join().ok()?.err()).collect()
+        });
+        all_well(&wrong)
+    });
+    asking.await.map_err(|error| error.to_string())?
 }
 
 #[async_trait]
@@ -119,14 +137,108 @@ impl Discovery for Gateways {
         .await
     }
 
-    async fn rejoin(&self) -> Result<(), String> {
-        self.each(|gateway| gateway.undrain(Deadline::within(ASKED_WITHIN))).await
+    async fn rejoin(&self, back: Back) -> Result<(), String> {
+        let serving = match back {
+            Back::TheSame => Serving::TheSame,
+            Back::ANewOne(_) => Serving::ANewOne,
+        };
+        self.each(move |gateway| gateway.undrain(serving, Deadline::within(ASKED_WITHIN))).await
     }
 
     fn settle(&self) -> Duration {
         let gateways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         gateways.iter().map(|gateway| gateway.settle()).max().unwrap_or_default()
     }
+}
+
+/// Registrations that the program holds itself, or a sidecar of it, by `gracefully register` or the library. At the stop signal they would leave
+/// too late: by then new connections are refused.
+#[derive(Debug)]
+pub(crate) struct Insiders {
+    held: Arc<Mutex<Vec<Registration>>>,
+    settle: Duration,
+}
+
+/// How often a restarted program is looked at, whether it is registered again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+impl Insiders {
+    /// Those of this process and of what descends from it; `None`, if there are none.
+    pub(crate) async fn of(main: u32) -> Option<Self> {
+        let held = spawn_blocking(move || registrations(main)).await.unwrap_or_default();
+        let settle = held.iter().map(Registration::settle).max()?;
+        Some(Self { held: Arc::new(Mutex::new(held)), settle })
+    }
+}
+
+#[async_trait]
+impl Discovery for Insiders {
+    async fn leave(&self, within: Duration) -> Result<(), String> {
+        let (held, deadline) = (Arc::clone(&self.held), Deadline::within(within));
+        at_once(held, move |registration| registration.leave(deadline)).await
+    }
+
+    async fn rejoin(&self, back: Back) -> Result<(), String> {
+        let held = Arc::clone(&self.held);
+        match back {
+            Back::TheSame => {
+                let deadline = Deadline::within(ASKED_WITHIN);
+                at_once(held, move |registration| registration.rejoin(deadline)).await
+            }
+            // It registers when it is ready.
+            Back::ANewOne(Some(main)) => {
+                let before = held.lock().unwrap_or_else(PoisonError::into_inner).len();
+                let found = async || spawn_blocking(move || registrations(main).len()).await;
+                while found().await.is_ok_and(|now| now < before) {
+                    sleep(LOOK_AGAIN).await;
+                }
+                Ok(())
+            }
+            // It runs on another machine, and so has the one before: nobody was asked.
+            Back::ANewOne(None) => Ok(()),
+        }
+    }
+
+    fn settle(&self) -> Duration {
+        self.settle
+    }
+}
+
+/// Several kinds of places.
+#[derive(Debug)]
+struct Everywhere(Vec<Arc<dyn Discovery>>);
+
+/// All of these as one; `None`, if there are none.
+pub(crate) fn everywhere(
+    gateways: Option<Arc<dyn Discovery>>,
+    insiders: Option<Insiders>,
+) -> Option<Arc<dyn Discovery>> {
+    let insiders = insiders.map(|insiders| Arc::new(insiders) as Arc<dyn Discovery>);
+    match (gateways, insiders) {
+        (Some(gateways), Some(insiders)) => Some(Arc::new(Everywhere(vec![gateways, insiders]))),
+        (gateways, insiders) => gateways.or(insiders),
+    }
+}
+
+#[async_trait]
+impl Discovery for Everywhere {
+    async fn leave(&self, within: Duration) -> Result<(), String> {
+        all(self.0.iter().map(|place| place.leave(within))).await
+    }
+
+    async fn rejoin(&self, back: Back) -> Result<(), String> {
+        all(self.0.iter().map(|place| place.rejoin(back))).await
+    }
+
+    fn settle(&self) -> Duration {
+        self.0.iter().map(|place| place.settle()).max().unwrap_or_default()
+    }
+}
+
+/// All of them at once.
+async fn all(asked: impl Iterator<Item = impl Future<Output = Result<(), String>>>) -> Result<(), String> {
+    let wrong: Vec<String> = join_all(asked).await.into_iter().filter_map(Result::err).collect();
+    all_well(&wrong)
 }
 
 /// Places that cannot be left, because of this.
@@ -140,7 +252,7 @@ impl Discovery for Unreachable {
     }
 
     /// It has never been left.
-    async fn rejoin(&self) -> Result<(), String> {
+    async fn rejoin(&self, _: Back) -> Result<(), String> {
         Ok(())
     }
 }
@@ -154,6 +266,14 @@ pub(crate) enum Held {
 }
 
 impl Held {
+    /// Has somebody outside had it leave?
+    pub(crate) fn is_out(&self) -> bool {
+        match self {
+            Self::Made(member) => member.settling().is_out(),
+            Self::Begun(_) => false,
+        }
+    }
+
     /// `None`: it was not made.
     fn made(self) -> Option<Membership> {
         match self {

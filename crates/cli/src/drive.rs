@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::traffic::Traffic;
-use crate::discovery::Discovery;
+use crate::discovery::{Back, Discovery};
 
 mod traffic;
 
@@ -128,6 +128,7 @@ pub(crate) async fn walk(
         epoch: now.checked_sub(requested.ago).unwrap_or(now),
         jobs: FuturesUnordered::new(),
         discovery,
+        back: Back::TheSame,
         rejoining: None,
         terminating: None,
         kill_at: None,
@@ -156,6 +157,8 @@ struct Walk<'a> {
     epoch: Instant,
     jobs: FuturesUnordered<BoxFuture<'a, Ended>>,
     discovery: Option<Arc<dyn Discovery>>,
+    /// Whom others have to find again.
+    back: Back,
     /// Until others find it again.
     rejoining: Option<BoxFuture<'a, Result<(), String>>>,
     /// The engine's order to terminate, until it has returned.
@@ -234,9 +237,15 @@ impl Walk<'_> {
             let _ = timeout(ENGINE_RETURN, terminating).await;
         }
         if let Some(rejoining) = self.rejoining.take() {
-            let why = match timeout(REJOIN_WITHIN, rejoining).await {
+            let plan = self.sequence.plan();
+            let within = match plan.policy.then {
+                Then::Stay => REJOIN_WITHIN,
+                // It may be ready only by then.
+                Then::Start => plan.work.ready.max(REJOIN_WITHIN),
+            };
+            let why = match timeout(within, rejoining).await {
                 Ok(result) => result.err(),
-                Err(_) => Some(format!("not within {} s", REJOIN_WITHIN.as_secs())),
+                Err(_) => Some(format!("not within {} s", within.as_secs())),
             };
             if let Some(why) = why {
                 self.notice(Finding::new(Code::Discovery, format!("It could not be put in again: {why}")));
@@ -289,9 +298,9 @@ impl Walk<'_> {
                 Action::Done => done = true,
                 Action::Deregister => self.leave_discovery(),
                 Action::Reregister => {
-                    let discovery = self.discovery.clone();
+                    let (discovery, back) = (self.discovery.clone(), self.back);
                     self.rejoining =
-                        discovery.map(|discovery| async move { discovery.rejoin().await }.boxed());
+                        discovery.map(|discovery| async move { discovery.rejoin(back).await }.boxed());
                 }
                 Action::Sweep(_) => unreachable!("{action:?} is in no plan that this program makes"),
             }
@@ -454,6 +463,7 @@ impl Walk<'_> {
         let Some(running) = running else {
             return self.tell(Event::Started(Err("it has ended again".to_owned())));
         };
+        self.back = Back::ANewOne(running.main);
         if let Some(finding) = traffic::moved(&self.instance.network(), &running.network) {
             self.notice(finding);
         }
@@ -497,6 +507,10 @@ impl Walk<'_> {
     }
 
     fn look_again(&mut self) {
+        if self.ended.is_some() {
+            // It needed no more time; only its connections are still being judged.
+            return;
+        }
         let policy = self.sequence.plan().policy;
         self.last_look = match self.instance.main_pid() {
             Some(pid) => {

@@ -144,13 +144,17 @@ impl Consul {
             },
         })
     }
+
+    fn remember(&mut self, instance: &Instance) {
+        self.entry = Some(Entry { id: instance.id.clone(), service: instance.service.clone() });
+    }
 }
 
 impl Registry for Consul {
     fn register(&mut self, instance: &Instance, deadline: Deadline) -> Result<()> {
         self.agent.check_names(instance, can_be_asked_for, "a name is text without `//`, `/./` or `/../`")?;
         // From here on there may be something to be taken out.
-        self.adopt(instance);
+        self.remember(instance);
         let registration = self.registration(instance);
         let path = "/v1/agent/service/register?replace-existing-checks=true";
         let known = self.ask(Method::PUT, path, Some(&registration), deadline)?.is_some()
@@ -181,9 +185,9 @@ impl Registry for Consul {
         Ok(found.iter().any(|found| found["Service"]["ID"] == *entry.id))
     }
 
-    fn adopt(&mut self, instance: &Instance) -> bool {
-        self.entry = Some(Entry { id: instance.id.clone(), service: instance.service.clone() });
-        true
+    fn adopt(&mut self, instance: &Instance) -> std::result::Result<(), &'static str> {
+        self.remember(instance);
+        Ok(())
     }
 
     /// Maintenance: one more check, which is critical until it is ended, whatever heartbeats say.

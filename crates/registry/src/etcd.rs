@@ -30,6 +30,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use crate::gateway::removed;
 use crate::http::{Answer, Question, Servers, TlsNames};
 use crate::secret::User;
 use crate::url::{Url, escaped};
@@ -298,6 +299,66 @@ impl Registry for Etcd {
 
     fn hints(&self) -> Hints {
         Hints { beat: self.ttl / 3, settle: SETTLE, crash_after: self.ttl + LOOKED_FOR }
+    }
+}
+
+/// A key that somebody else has made. Its name is taken as it is: there are many layouts.
+#[derive(Debug)]
+pub(crate) struct Key {
+    etcd: Etcd,
+    name: String,
+    /// What stood there.
+    removed: Option<Value>,
+}
+
+impl Key {
+    pub(crate) fn open(url: &Url<'_>, service: &str, id: &str) -> Result<Self> {
+        let etcd = Etcd::open(url)?;
+        Ok(Self { name: format!("{}/{service}/{id}", etcd.prefix), etcd, removed: None })
+    }
+
+    fn encoded(&self) -> String {
+        BASE64_STANDARD.encode(&self.name)
+    }
+
+    fn call(&mut self, path: &str, body: &Value, deadline: Deadline) -> Result<Value> {
+        self.etcd.call(path, body, deadline).map_err(|fault| fault.into_error(&self.etcd.servers))
+    }
+}
+
+impl removed::Entry for Key {
+    fn place(&self) -> &str {
+        &self.name
+    }
+
+    fn is_there(&mut self, deadline: Deadline) -> Result<bool> {
+        let range = json!({ "key": self.encoded(), "count_only": true });
+        Ok(number(self.call("/v3/kv/range", &range, deadline)?.get("count")).is_some_and(|count| count > 0))
+    }
+
+    fn remove(&mut self, deadline: Deadline) -> Result<bool> {
+        let range = json!({ "key": self.encoded(), "prev_kv": true });
+        let answer = self.call("/v3/kv/deleterange", &range, deadline)?;
+        self.removed = answer.get("prev_kvs").and_then(|removed| removed.get(0)).cloned();
+        Ok(self.removed.is_some())
+    }
+
+    fn put_back(&mut self, deadline: Deadline) -> Result<()> {
+        let Some(removed) = &self.removed else {
+            return Err(self
+                .etcd
+                .servers
+                .failed(&format!("what stood at {} is not known any more", self.name)));
+        };
+        let put =
+            json!({ "key": self.encoded(), "value": removed.get("value"), "lease": removed.get("lease") });
+        let is_free = json!({ "key": self.encoded(), "target": "CREATE", "createRevision": "0" });
+        let body = json!({ "compare": [is_free], "success": [{ "requestPut": put }] });
+        self.call("/v3/kv/txn", &body, deadline).map(drop)
+    }
+
+    fn settle(&self) -> Duration {
+        SETTLE
     }
 }
 

@@ -151,13 +151,17 @@ impl Eureka {
             None => Err(self.servers.failed("it does not know the instance")),
         }
     }
+
+    fn remember(&mut self, instance: &Instance) {
+        self.entry = Some(format!("{}/{}", self.application(&instance.service), escaped(&instance.id)));
+    }
 }
 
 impl Registry for Eureka {
     fn register(&mut self, instance: &Instance, deadline: Deadline) -> Result<()> {
         self.servers.check_names(instance, can_be_asked_for, "a name is text without slashes")?;
         // From here on there may be something to be taken out.
-        self.adopt(instance);
+        self.remember(instance);
         let application = self.application(&instance.service);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let registration = self.registration(instance, now);
@@ -188,9 +192,9 @@ impl Registry for Eureka {
             .ok_or_else(|| self.servers.failed(&format!("this is no instance: {}", answer.words())))
     }
 
-    fn adopt(&mut self, instance: &Instance) -> bool {
-        self.entry = Some(format!("{}/{}", self.application(&instance.service), escaped(&instance.id)));
-        true
+    fn adopt(&mut self, instance: &Instance) -> std::result::Result<(), &'static str> {
+        self.remember(instance);
+        Ok(())
     }
 
     /// An override of its status.

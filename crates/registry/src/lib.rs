@@ -229,11 +229,11 @@ pub trait Registry: Debug + Send {
     /// Does a consumer find it?
     fn is_visible(&mut self, deadline: Deadline) -> Result<bool>;
 
-    /// From here on this is about an instance that has registered itself. Nothing is asked yet. `false`: this registry could not
-    /// [hide](Self::drain) it.
-    fn adopt(&mut self, instance: &Instance) -> bool {
+    /// From here on this is about an instance that has registered itself, to [hide](Self::drain) it. Nothing is asked yet. The error says
+    /// why it could not be hidden.
+    fn adopt(&mut self, instance: &Instance) -> std::result::Result<(), &'static str> {
         let _ = instance;
-        false
+        Err("it cannot hide what others have registered")
     }
 
     /// Hides it from consumers while it stays registered, whoever keeps it alive: what a program has registered itself comes back with its

@@ -90,6 +90,8 @@ struct Entry {
     address: String,
     port: u16,
     metadata: String,
+    /// How many requests it gets, as others have set it.
+    weight: f64,
 }
 
 impl Api {
@@ -158,7 +160,7 @@ impl Nacos {
         metadata["preserved.heart.beat.timeout"] = milliseconds(self.ttl);
         metadata["preserved.ip.delete.timeout"] = milliseconds(self.ttl);
         let metadata = escaped(&metadata.to_string());
-        Entry { api, query, address: address.clone(), port: *port, metadata }
+        Entry { api, query, address: address.clone(), port: *port, metadata, weight: 1.0 }
     }
 
     /// Asks, as the user if there is one. `None`: there is no such page.
@@ -240,11 +242,48 @@ impl Nacos {
         }
     }
 
+    /// What is not said is set to what Nacos takes for usual.
     fn enable(&mut self, enabled: bool, deadline: Deadline) -> Result<bool> {
         let entry = self.entry()?;
-        let Entry { api, query, metadata, .. } = &entry;
-        let path = format!("{}?{query}&metadata={metadata}&enabled={enabled}", api.update());
+        let Entry { api, query, metadata, weight, .. } = &entry;
+        let path = format!("{}?{query}&metadata={metadata}&weight={weight}&enabled={enabled}", api.update());
         self.tell(&Method::PUT, *api, &path, deadline)
+    }
+
+    /// As consumers find it; `None`: they do not.
+    fn find(&mut self, deadline: Deadline) -> Result<Option<Value>> {
+        let Entry { query, address, port, .. } = self.entry()?;
+        for api in self.apis() {
+            let path = format!("{}/list?{query}&healthyOnly=true", api.instance());
+            let Some(answer) = self.ask(&Method::GET, api, &path, deadline)? else { continue };
+            let json = answer.json();
+            let hosts = json.as_ref().and_then(|json| match api {
+                Api::V1 => json.get("hosts")?.as_array(),
+                Api::V3 => json.get("data")?.as_array(),
+            });
+            let Some(hosts) = hosts else {
+                let why = format!("this is no list of instances: {}", answer.words());
+                return Err(self.servers.failed(&why));
+            };
+            self.speak(api);
+            let is_it = |host: &&Value| host["ip"] == *address && host["port"] == port;
+            let is_shown = |host: &&Value| host["healthy"] == true && host["enabled"] == true;
+            return Ok(hosts.iter().filter(is_it).find(is_shown).cloned());
+        }
+        Err(self.servers.failed("there is no API for instances"))
+    }
+
+    /// Those that it may have, in the order in which to try them.
+    fn apis(&self) -> Vec<Api> {
+        self.api.map_or(vec![Api::V3, Api::V1], |api| vec![api])
+    }
+
+    /// It has this one.
+    fn speak(&mut self, api: Api) {
+        self.api = Some(api);
+        if let Some(entry) = &mut self.entry {
+            entry.api = api;
+        }
     }
 
     fn entry(&self) -> Result<Entry> {
@@ -260,8 +299,7 @@ impl Registry for Nacos {
                 .servers
                 .refused(&why, "a name has no white space in it, nor @@, nor @ at its beginning"));
         }
-        let apis = self.api.map_or(vec![Api::V3, Api::V1], |api| vec![api]);
-        for api in apis {
+        for api in self.apis() {
             let entry = self.entry_of(instance, api);
             // From here on there may be something to be taken out.
             self.entry = Some(entry.clone());
@@ -292,32 +330,34 @@ impl Registry for Nacos {
     }
 
     fn is_visible(&mut self, deadline: Deadline) -> Result<bool> {
-        let Entry { api, query, address, port, .. } = self.entry()?;
-        let answer = self.ask(
-            &Method::GET,
-            api,
-            &format!("{}/list?{query}&healthyOnly=true", api.instance()),
-            deadline,
-        )?;
-        let json = answer.as_ref().and_then(Answer::json);
-        let hosts = json.as_ref().and_then(|json| match api {
-            Api::V1 => json.get("hosts")?.as_array(),
-            Api::V3 => json.get("data")?.as_array(),
-        });
-        let Some(hosts) = hosts else {
-            let words = answer.map_or_else(|| "404".into(), |answer| answer.words());
-            return Err(self.servers.failed(&format!("this is no list of instances: {words}")));
-        };
-        let is_it = |host: &&Value| host["ip"] == *address && host["port"] == port;
-        Ok(hosts.iter().filter(is_it).any(|host| host["healthy"] == true && host["enabled"] == true))
+        Ok(self.find(deadline)?.is_some())
+    }
+
+    /// Its id is the address that it is known by.
+    fn adopt(&mut self, instance: &Instance) -> std::result::Result<(), &'static str> {
+        let at = instance.id.rsplit_once(':').and_then(|(ip, port)| Some((ip, port.parse().ok()?)));
+        let (ip, port) = at.ok_or("its id is the address at which it is registered, ADDRESS:PORT")?;
+        let address = ip.trim_matches(['[', ']']).to_owned();
+        let entry = self.entry_of(&Instance { address, port, ..instance.clone() }, Api::V3);
+        self.entry = Some(entry);
+        Ok(())
     }
 
     /// Disables it. There is no place for the reason.
     fn drain(&mut self, _: &str, deadline: Deadline) -> Result<bool> {
-        let entry = self.entry()?;
-        // It takes this for instances too that there are not. One that was registered over gRPC is only found in the list.
-        if !self.beat(&entry, deadline)? && !self.is_visible(deadline)? {
-            return Err(self.servers.failed("it does not know the instance"));
+        match self.find(deadline)? {
+            // Else what it has said of itself would be replaced.
+            Some(found) => {
+                if let Some(entry) = &mut self.entry {
+                    entry.metadata = escaped(&found["metadata"].to_string());
+                    entry.weight = found["weight"].as_f64().unwrap_or(entry.weight);
+                }
+            }
+            // It takes this for instances too that there are not.
+            None if !self.beat(&self.entry()?, deadline)? => {
+                return Err(self.servers.failed("it does not know the instance"));
+            }
+            None => {}
         }
         self.enable(false, deadline)
     }

@@ -62,7 +62,6 @@ impl<'a> Url<'a> {
     }
 
     /// One of its settings, and the URL without it.
-    #[cfg(feature = "http")]
     pub(crate) fn without(&self, name: &str) -> (Option<&'a str>, String) {
         let (mut value, mut left) = (None, Vec::new());
         for setting in self.query.split('&').filter(|setting| !setting.is_empty()) {

@@ -42,6 +42,7 @@ use serde_json::json;
 
 use self::session::{Answered, Connection, Fault};
 use self::wire::{Acl, Code, Kind, Session};
+use crate::gateway::removed;
 use crate::secret::Secret;
 use crate::url::{Url, escaped};
 use crate::{Alive, Deadline, Error, Hints, Instance, Left, Registry, Result};
@@ -290,6 +291,60 @@ impl Registry for ZooKeeper {
 
     fn hints(&self) -> Hints {
         Hints { beat: self.ttl / 3, settle: SETTLE, crash_after: self.ttl + LOOKED_FOR }
+    }
+}
+
+/// A node that somebody else has made. Its name is taken as it is: there are several layouts.
+#[derive(Debug)]
+pub(crate) struct Node {
+    zookeeper: ZooKeeper,
+    path: String,
+}
+
+impl Node {
+    pub(crate) fn open(url: &Url<'_>, service: &str, id: &str) -> Result<Self> {
+        let zookeeper = ZooKeeper::open(url)?;
+        Ok(Self { path: format!("{}/{service}/{id}", zookeeper.base), zookeeper })
+    }
+
+    /// Asks in a session that lasts no longer than that.
+    fn ask<T>(
+        &mut self,
+        ask: impl Fn(&mut Connection, &str) -> Answered<T>,
+        deadline: Deadline,
+    ) -> Result<T> {
+        let answer = self.zookeeper.call(|connection| ask(connection, &self.path), deadline);
+        self.zookeeper.close(deadline);
+        answer
+    }
+}
+
+impl removed::Entry for Node {
+    fn place(&self) -> &str {
+        &self.path
+    }
+
+    fn is_there(&mut self, deadline: Deadline) -> Result<bool> {
+        Ok(self.ask(Connection::owner, deadline)?.is_some())
+    }
+
+    fn remove(&mut self, deadline: Deadline) -> Result<bool> {
+        let remove = |connection: &mut Connection, path: &str| match connection.delete(path) {
+            Ok(()) => Ok(true),
+            Err(Fault::No(Code::NO_NODE)) => Ok(false),
+            Err(fault) => Err(fault),
+        };
+        self.ask(remove, deadline)
+    }
+
+    /// What we would make would go with our session.
+    fn put_back(&mut self, _: Deadline) -> Result<()> {
+        let why = format!("only the program itself can make {} again", self.path);
+        Err(Error::Failed { registry: self.zookeeper.registry.clone(), why })
+    }
+
+    fn settle(&self) -> Duration {
+        SETTLE
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use self::reports::Reports;
 use super::{Failures, each, signal};
 use crate::args::{How, Restarting, Stop, Targets, Told};
-use crate::discovery::{Discovery, Gateways};
+use crate::discovery::{Discovery, Gateways, Insiders, everywhere};
 use crate::display::{preview, verdict, why_failed};
 use crate::drive::{self, Requested};
 use crate::interrupt::{FORCED, FORCED_AFTER, Interrupt, Interrupts};
@@ -315,9 +315,9 @@ async fn end(
             control.stop(&asked.request, abort, &mut onlooker).await
         }
         Conductor::Caller(instance) => {
-            let (target, plan) = (target(found), asked.plan(found));
+            let (target, discovery) = (target(found), asked.discovery(instance.main_pid()).await);
+            let plan = asked.plan(found, discovery.as_deref());
             instance.check(&plan.policy)?;
-            let discovery = asked.discovery.clone();
             let stop = drive::Stop { target, plan, requested: Requested::now(), discovery };
             Ok(drive::walk(&*instance, stop, &mut orders, &mut onlooker).await)
         }
@@ -362,12 +362,13 @@ async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> a
     each(settings, targets, async |name| {
         let found = settings.engines.find(name).await.map_err(|why| why.to_string())?;
         let asked = Asked::of(&request, &found.container).await?;
-        let plan = asked.plan(&found);
         let conductor = conductor(&found).await.map_err(|error| found.in_words(&error))?;
+        let pid = conductor.as_ref().and_then(|conductor| main_pid(conductor, &found));
+        let discovery = asked.discovery(pid).await;
+        let plan = asked.plan(&found, discovery.as_deref());
         if let Some(Conductor::Caller(instance)) = &conductor {
             instance.check(&plan.policy).map_err(|error| found.in_words(&error))?;
         }
-        let pid = conductor.and_then(|conductor| main_pid(&conductor, &found));
         let family = pid.and_then(family::family);
         let findings =
             family.map(|family| diagnosis::before(plan.policy.signal.value, &family)).unwrap_or_default();
@@ -389,7 +390,7 @@ fn main_pid(conductor: &Conductor, found: &Found) -> Option<u32> {
 /// What was asked for one target.
 struct Asked {
     request: Request,
-    discovery: Option<Arc<dyn Discovery>>,
+    gateways: Option<Arc<dyn Discovery>>,
 }
 
 impl Asked {
@@ -405,12 +406,21 @@ impl Asked {
         if let Some(gateways) = gateways.as_ref().filter(|_| container.state.is_up()) {
             gateways.check().await.map_err(|why| format!("{}: {why}", container.name))?;
         }
-        Ok(Self { request, discovery: gateways.map(|gateways| Arc::new(gateways) as _) })
+        Ok(Self { request, gateways: gateways.map(|gateways| Arc::new(gateways) as _) })
     }
 
-    fn plan(&self, found: &Found) -> Plan {
+    /// Where others find the program with this main process.
+    async fn discovery(&self, main: Option<u32>) -> Option<Arc<dyn Discovery>> {
+        let insiders = match main {
+            Some(main) => Insiders::of(main).await,
+            None => None,
+        };
+        everywhere(self.gateways.clone(), insiders)
+    }
+
+    fn plan(&self, found: &Found, discovery: Option<&dyn Discovery>) -> Plan {
         let policy = Policy::resolve(&self.request, &found.container.settings);
-        drive::plan(policy, self.request.care, self.discovery.as_deref())
+        drive::plan(policy, self.request.care, discovery)
     }
 }
 

@@ -113,6 +113,10 @@ impl Agent {
         numbers.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn send(&self, signal: Signal) {
         self.pidfd.send(signal).unwrap();
     }

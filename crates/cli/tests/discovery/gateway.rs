@@ -1,8 +1,6 @@
 //! `gracefully stop` and `restart` of one of two programs behind HAProxy, which is told by us.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use gracefully_core::signal::Signal;
@@ -12,12 +10,14 @@ use gracefully_servers::haproxy::Haproxy;
 use gracefully_servers::{eventually, free};
 use serde_json::Value;
 
+use crate::local::{Local, said};
+
 /// HAProxy's bits.
 const DRAIN: u32 = 8;
 
 /// The program `web` on the embedded engine, and another one beside it behind HAProxy.
 struct World {
-    directory: tempfile::TempDir,
+    local: Local,
     haproxy: Haproxy,
     web: SocketAddr,
     other: Child,
@@ -26,25 +26,12 @@ struct World {
 impl World {
     fn new() -> Result<Self, String> {
         let haproxy = Haproxy::start().map_err(|missing| missing.to_string())?;
-        let directory = tempfile::tempdir().unwrap();
-        let hello = directory.path().join("hello");
-        symlink(env!("CARGO_BIN_EXE_gracefully"), &hello).unwrap();
+        let local = Local::new();
         let (web, beside) = (free(), free());
-        let mut other = Command::new(&hello);
+        local.run("web", &local.hello(web))?;
+        let mut other = Command::new(&local.hello(beside)[0]);
         other.arg(beside.to_string()).stdout(Stdio::null());
-        let world = Self { directory, haproxy, web, other: other.spawn().unwrap() };
-        let run = world.gracefully(&[
-            "run",
-            "-d",
-            "--name",
-            "web",
-            "--",
-            hello.to_str().unwrap(),
-            &web.to_string(),
-        ]);
-        if !run.status.success() {
-            return Err(format!("the embedded engine cannot run it: {}", said(&run)));
-        }
+        let world = Self { local, haproxy, web, other: other.spawn().unwrap() };
         for (place, at) in [(1, web), (2, beside)] {
             eventually("it listens", || std::net::TcpStream::connect(at).ok());
             world.haproxy.put(place, at);
@@ -53,21 +40,11 @@ impl World {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gracefully"));
-        command
-            .args(["--engine", "local"])
-            .args(words)
-            .env("GRACEFULLY_STATE_DIR", self.state())
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn state(&self) -> PathBuf {
-        self.directory.path().join("state")
+        self.local.command(words)
     }
 
     fn gracefully(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
+        self.local.gracefully(words)
     }
 
     /// Of the server `sN` of its backend.
@@ -92,14 +69,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let _ = self.command(&["rm", "-f", "web"]).output();
         let _ = self.other.kill();
         let _ = self.other.wait();
     }
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]

@@ -16,6 +16,8 @@ macro_rules! or_skip {
 mod agent;
 mod demo;
 mod gateway;
+mod local;
+mod outside;
 mod register;
 #[path = "../../../../xtask/skip.rs"]
 mod skip;

@@ -115,9 +115,13 @@ struct State {
     looked: Instant,
 }
 
+/// Of whoever says none.
+const USUAL_WEIGHT: f64 = 1.0;
+
 #[derive(Debug)]
 struct Instance {
     enabled: bool,
+    weight: f64,
     healthy: bool,
     metadata: Value,
     beat: Instant,
@@ -126,6 +130,7 @@ struct Instance {
 #[derive(Debug)]
 struct Update {
     enabled: bool,
+    weight: f64,
     metadata: Value,
     /// When its instance has left.
     left: Option<Instant>,
@@ -192,7 +197,7 @@ impl Server {
                     (false, None) => 20404,
                     (false, Some(beat)) => {
                         let metadata = beat.get("metadata").cloned().unwrap_or_default();
-                        state.put_in(&key, true, metadata);
+                        state.put_in(&key, true, USUAL_WEIGHT, metadata);
                         10200
                     }
                 };
@@ -268,10 +273,10 @@ impl State {
     }
 
     fn register(&mut self, key: &Key, request: &Request) {
-        self.put_in(key, enabled(request), metadata(request));
+        self.put_in(key, enabled(request), weight(request), metadata(request));
     }
 
-    fn put_in(&mut self, key: &Key, enabled: bool, metadata: Value) {
+    fn put_in(&mut self, key: &Key, enabled: bool, weight: f64, metadata: Value) {
         let is_over = |update: &Update| update.left.is_some_and(|left| left.elapsed() > REMEMBERED);
         if self.updates.get(key).is_some_and(is_over) {
             self.updates.remove(key);
@@ -280,8 +285,8 @@ impl State {
             update.left = None;
         }
         self.services.insert(key.0.clone());
-        self.instances
-            .insert(key.clone(), Instance { enabled, healthy: true, metadata, beat: Instant::now() });
+        let instance = Instance { enabled, weight, healthy: true, metadata, beat: Instant::now() };
+        self.instances.insert(key.clone(), instance);
     }
 
     /// Is it there?
@@ -304,7 +309,8 @@ impl State {
             let why = format!("caused: service not found, namespace: {namespace}, service: {group}@@{name};");
             return Err(Response::text(400, &why));
         }
-        let update = Update { enabled: enabled(request), metadata: metadata(request), left: None };
+        let (enabled, weight, metadata) = (enabled(request), weight(request), metadata(request));
+        let update = Update { enabled, weight, metadata, left: None };
         self.updates.insert(key.clone(), update);
         Ok(())
     }
@@ -325,7 +331,8 @@ impl State {
         shown
             .map(|((_, (ip, port), cluster), instance, update)| {
                 json!({
-                    "instanceId": format!("{ip}#{port}#{cluster}#{name}"), "ip": ip, "port": port, "weight": 1.0,
+                    "instanceId": format!("{ip}#{port}#{cluster}#{name}"), "ip": ip, "port": port,
+                    "weight": update.map_or(instance.weight, |update| update.weight),
                     "healthy": is_protected || instance.healthy, "enabled": true, "ephemeral": true,
                     "clusterName": cluster, "serviceName": name,
                     "metadata": update.map_or(&instance.metadata, |update| &update.metadata),
@@ -381,6 +388,10 @@ fn cluster(named: Option<&str>) -> String {
 /// API 1 takes both names.
 fn enabled(request: &Request) -> bool {
     request.query("enabled").or_else(|| request.query("enable")).is_none_or(is_true)
+}
+
+fn weight(request: &Request) -> f64 {
+    request.query("weight").and_then(|text| text.parse().ok()).unwrap_or(USUAL_WEIGHT)
 }
 
 fn is_true(text: &str) -> bool {

@@ -12,7 +12,7 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Serving};
 use crate::url::Url;
 use crate::{Deadline, Error, Result};
 
@@ -214,7 +214,7 @@ impl Gateway for Haproxy {
         Ok(sessions == 0)
     }
 
-    fn undrain(&mut self, deadline: Deadline) -> Result<()> {
+    fn undrain(&mut self, _: Serving, deadline: Deadline) -> Result<()> {
         for at in 0..self.servers.len() {
             let server = &self.servers[at];
             if server.is_drained && self.state(server, deadline)? & admin::MAINTENANCE == 0 {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Serving};
 use crate::url::Url;
-use crate::{Deadline, Instance, Registry, Result, open};
+use crate::{Deadline, Error, Instance, Registry, Result, open};
 
 /// One instance in a registry that can hide it.
 #[derive(Debug)]
-pub(crate) struct Registered {
+pub(super) struct Registered {
     name: String,
     registry: Box<dyn Registry>,
     is_drained: bool,
@@ -18,19 +18,22 @@ pub(crate) struct Registered {
 
 impl Registered {
     /// The URL is the registry's, and has two settings more: which instance it is.
-    pub(crate) fn open(url: &Url<'_>) -> Result<Self> {
-        let (service, without_service) = url.without("service");
-        let rest = Url::parse(&without_service)?;
-        let (id, without_id) = rest.without("id");
-        let (Some(service), Some(id)) = (service, id) else {
-            return Err(url.error("service=NAME and id=ID say which instance it is"));
-        };
-        let mut registry = open(&without_id)?;
-        if !registry.adopt(&Instance { id: id.to_owned(), ..Instance::new(service, "", 0) }) {
-            return Err(url.error("it cannot hide what others have registered"));
-        }
+    pub(super) fn open(url: &Url<'_>) -> Result<Self> {
+        let (without, service, id) = which(url)?;
+        let mut registry = open(&without)?;
+        registry.adopt(&Instance { id, ..Instance::new(&service, "", 0) }).map_err(|why| url.error(why))?;
         Ok(Self { name: url.name(), registry, is_drained: false, resumes: false })
     }
+}
+
+/// Which instance a URL is about: the URL without that, its service, its id.
+pub(super) fn which(url: &Url<'_>) -> Result<(String, String, String)> {
+    let (service, without_service) = url.without("service");
+    let rest = Url::parse(&without_service)?;
+    let (Some(service), (Some(id), without)) = (service, rest.without("id")) else {
+        return Err(url.error("service=NAME and id=ID say which instance it is"));
+    };
+    Ok((without, service.to_owned(), id.to_owned()))
 }
 
 impl Gateway for Registered {
@@ -51,6 +54,10 @@ impl Gateway for Registered {
         // One that nobody finds was hidden by somebody else, or is ill.
         if self.resumes || self.registry.is_visible(deadline)? {
             self.is_drained = self.registry.drain(reason, deadline)?;
+            if !self.is_drained {
+                let why = "it does not hide what is registered".into();
+                return Err(Error::Failed { registry: self.name.clone(), why });
+            }
         }
         Ok(())
     }
@@ -59,7 +66,8 @@ impl Gateway for Registered {
         Ok(!self.registry.is_visible(deadline)?)
     }
 
-    fn undrain(&mut self, deadline: Deadline) -> Result<()> {
+    /// It is hidden by its name, whoever bears that.
+    fn undrain(&mut self, _: Serving, deadline: Deadline) -> Result<()> {
         if std::mem::take(&mut self.is_drained) {
             self.registry.undrain(deadline)?;
         }

@@ -137,11 +137,13 @@ impl Places {
         place.wrong = Some(why);
     }
 
-    /// Those where it is, or is about to be, for whoever is to leave them.
+    /// Those where it is, or is about to be, for whoever is to leave them. Where somebody outside has had it leave it is not any more.
     pub(super) fn take_members(&mut self) -> Vec<(String, Held)> {
         let mut members = Vec::new();
         for place in &mut self.all {
-            if let Seat::Held(held) = std::mem::replace(&mut place.seat, Seat::Empty(Instant::now())) {
+            if let Seat::Held(held) = std::mem::replace(&mut place.seat, Seat::Empty(Instant::now()))
+                && !held.is_out()
+            {
                 members.push((place.name().to_owned(), held));
             }
         }

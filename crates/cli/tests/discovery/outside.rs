@@ -1,0 +1,276 @@
+//! `gracefully stop` and `restart` of what has registered itself: it is had to leave before its door is shut.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gracefully_core::signal::Signal;
+use gracefully_linux::PidFd;
+use gracefully_load::{Client, Outcome};
+use gracefully_registry::{Deadline, Instance, find};
+use gracefully_servers::{eventually, free};
+use serde_json::Value;
+
+use crate::agent::{Agent, Place};
+use crate::local::{Local, said};
+
+/// Whoever sends requests: looks in the directory for each of them, and repeats none.
+struct Followers {
+    is_over: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<u64>>,
+}
+
+impl Followers {
+    fn of(url: &str) -> Self {
+        let (is_over, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let follow = |start: usize| {
+            let (url, is_over, asked) = (url.to_owned(), Arc::clone(&is_over), Arc::clone(&asked));
+            std::thread::spawn(move || {
+                let (mut turn, mut failed) = (start, 0);
+                while !is_over.load(Ordering::Relaxed) {
+                    let found = instances(&url);
+                    turn += 1;
+                    let answered = found.get(turn % found.len().max(1)).is_some_and(|instance| {
+                        let at = instance.host_and_port().parse().unwrap();
+                        Client::new(at, false).ask("/").0 == Outcome::Answered
+                    });
+                    failed += u64::from(!answered);
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+                failed
+            })
+        };
+        let threads = (0..4).map(follow).collect();
+        Self { is_over, asked, threads }
+    }
+
+    /// Waits until they have asked so often again.
+    fn go_on(&self, times: u64) {
+        let before = self.asked.load(Ordering::Relaxed);
+        eventually("they ask", || (self.asked.load(Ordering::Relaxed) >= before + times).then_some(()));
+    }
+
+    /// How many requests failed.
+    fn failed(self) -> u64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    }
+}
+
+fn instances(url: &str) -> Vec<Instance> {
+    find(url, "web", Deadline::within(Duration::from_secs(5))).unwrap()
+}
+
+/// Waits until so many are registered.
+#[track_caller]
+fn registered(url: &str, count: usize) {
+    eventually(&format!("{count} are registered"), || (instances(url).len() == count).then_some(()));
+}
+
+/// Two containers that have registered themselves.
+struct World {
+    local: Local,
+    url: String,
+}
+
+impl World {
+    fn new() -> Result<Self, String> {
+        let local = Local::new();
+        let url = format!("file://{}", local.file("services").display());
+        for name in ["web", "other"] {
+            let at = free();
+            let mut command = vec![env!("CARGO_BIN_EXE_gracefully").to_owned()];
+            let words = ["register", &url, "--service", "web", "--address", "127.0.0.1", "--port"];
+            command.extend(words.map(str::to_owned));
+            command.extend([at.port().to_string(), "--".to_owned()]);
+            command.extend(local.hello(at));
+            local.run(name, &command)?;
+        }
+        registered(&url, 2);
+        Ok(Self { local, url })
+    }
+
+    fn report(&self, words: &[&str]) -> Value {
+        let done = self.local.gracefully(&[&words[..1], &["--report", "-"], &words[1..]].concat());
+        assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+}
+
+fn outcome<'a>(report: &'a Value, phase: &str) -> &'a Value {
+    let steps = report["steps"].as_array().unwrap();
+    &steps.iter().find(|step| step["phase"] == phase).unwrap()["outcome"]["is"]
+}
+
+#[test]
+fn a_stop_has_it_leave_before_the_door_is_shut() {
+    let world = or_skip!(World::new());
+    let followers = Followers::of(&world.url);
+    followers.go_on(200);
+    let report = world.report(&["stop", "web"]);
+    followers.go_on(200);
+    assert_eq!(followers.failed(), 0, "{report:#}");
+    assert_eq!(outcome(&report, "deregister"), "done", "{report:#}");
+    assert_eq!(outcome(&report, "drain"), "done", "{report:#}");
+    assert_eq!(report["verdict"], "graceful", "{report:#}");
+    registered(&world.url, 1);
+    // It has settled once; the agent inside does not do so again.
+    let took = report["took_ms"].as_f64().unwrap();
+    assert!(took < 2_900.0, "{report:#}");
+}
+
+/// The control: whoever follows the directory does see what is lost.
+#[test]
+fn a_kill_loses_requests() {
+    let world = or_skip!(World::new());
+    let followers = Followers::of(&world.url);
+    followers.go_on(200);
+    let killed = world.local.gracefully(&["kill", "web"]);
+    assert_eq!(killed.status.code(), Some(0), "{}", said(&killed));
+    followers.go_on(200);
+    assert!(followers.failed() > 0);
+}
+
+#[test]
+fn a_restart_is_over_when_it_is_registered_again() {
+    let world = or_skip!(World::new());
+    let followers = Followers::of(&world.url);
+    followers.go_on(200);
+    let report = world.report(&["restart", "web"]);
+    assert_eq!(instances(&world.url).len(), 2, "{report:#}");
+    followers.go_on(200);
+    assert_eq!(followers.failed(), 0, "{report:#}");
+    assert_eq!(outcome(&report, "deregister"), "done", "{report:#}");
+    assert_eq!(report["findings"].as_array().unwrap().len(), 0, "{report:#}");
+}
+
+/// The second one leaves only when others find the first again.
+#[test]
+fn while_both_are_restarted_in_turn_one_is_always_found() {
+    let world = or_skip!(World::new());
+    let followers = Followers::of(&world.url);
+    followers.go_on(200);
+    let restarted = world.local.gracefully(&["restart", "--rolling=1", "web", "other"]);
+    assert_eq!(restarted.status.code(), Some(0), "{}", said(&restarted));
+    followers.go_on(200);
+    assert_eq!(followers.failed(), 0, "{}", said(&restarted));
+    assert_eq!(said(&restarted).matches("deregistered ").count(), 2, "{}", said(&restarted));
+}
+
+/// A plain process that has registered itself, and somebody who stops it.
+struct Process {
+    place: Place,
+    agent: Agent,
+    url: String,
+}
+
+impl Process {
+    fn new() -> Self {
+        let place = Place::new();
+        let url = format!("file://{}", place.file("services").display());
+        let agent = place.register(&[&url], &[], &place.hello());
+        registered(&url, 1);
+        Self { place, agent, url }
+    }
+
+    /// `gracefully stop`, which settles for a minute, as somebody comes all the time.
+    fn stop(&self) -> (PidFd, std::process::Child) {
+        let mut stop = Command::new(env!("CARGO_BIN_EXE_gracefully"));
+        stop.args(["stop", "-t", "100", "--settle", "60s", &format!("pid:{}", self.agent.pid())]);
+        let stop = stop.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = PidFd::open(stop.id()).unwrap();
+        registered(&self.url, 0);
+        (pid, stop)
+    }
+
+    fn keep_asking(&self) -> Followers {
+        let (at, fixed) = (self.place.at, self.place.file("fixed"));
+        let url = format!("file://{}", fixed.display());
+        put(&fixed, at);
+        Followers::of(&url)
+    }
+}
+
+/// An entry that nobody takes out.
+fn put(directory: &Path, at: SocketAddr) {
+    let instance = Instance::new("web", "127.0.0.1", at.port());
+    let mut registry = gracefully_registry::open(&format!("file://{}?ttl=600", directory.display())).unwrap();
+    registry.register(&instance, Deadline::within(Duration::from_secs(5))).unwrap();
+}
+
+#[test]
+fn a_stop_that_is_taken_back_has_it_return() {
+    let process = Process::new();
+    let clients = process.keep_asking();
+    clients.go_on(20);
+    let (stop, child) = process.stop();
+    stop.send(Signal::INT).unwrap();
+    let said = child.wait_with_output().unwrap();
+    assert_eq!(said.status.code(), Some(130), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(instances(&process.url).len(), 1, "{}", process.agent.said());
+    clients.go_on(20);
+    assert_eq!(clients.failed(), 0);
+    let ended = process.agent.stop();
+    assert!(ended.said.contains("deregistered "), "{}", ended.said);
+    assert!(instances(&process.url).is_empty());
+}
+
+#[test]
+fn whoever_is_killed_in_the_middle_of_a_stop_has_changed_nothing() {
+    let process = Process::new();
+    let clients = process.keep_asking();
+    clients.go_on(20);
+    let (stop, mut child) = process.stop();
+    stop.send(Signal::KILL).unwrap();
+    child.wait().unwrap();
+    registered(&process.url, 1);
+    clients.go_on(20);
+    assert_eq!(clients.failed(), 0);
+    process.agent.says("registered again");
+}
+
+/// As in a container of docker's: whoever stops it goes there.
+#[test]
+fn in_another_network_namespace_it_is_found_as_well() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::skip::skip("outside::in_another_network_namespace", "a network namespace needs root");
+    }
+    let (place, directory) = (Place::new(), tempfile::tempdir().unwrap());
+    let url = format!("file://{}", directory.path().display());
+    let agent = Command::new("unshare")
+        .args(["--net", env!("CARGO_BIN_EXE_gracefully"), "register", &url, "--service", "web"])
+        // Its loopback interface is down.
+        .args(["--port", &place.at.port().to_string(), "--check", "none", "--", "sleep", "1000"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    registered(&url, 1);
+    let mut stop = Command::new(env!("CARGO_BIN_EXE_gracefully"));
+    let stop = stop.args(["stop", "--report", "-", &format!("pid:{}", agent.id())]).output().unwrap();
+    let report: Value = serde_json::from_slice(&stop.stdout).unwrap();
+    assert_eq!(outcome(&report, "deregister"), "done", "{report:#}");
+    let ended = agent.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(words.contains("left, as a stop from outside has begun"), "{words}");
+}
+
+#[test]
+fn what_was_had_to_leave_neither_leaves_nor_settles_again() {
+    let process = Process::new();
+    let mut stop = Command::new(env!("CARGO_BIN_EXE_gracefully"));
+    let stop =
+        stop.args(["stop", "--report", "-", &format!("pid:{}", process.agent.pid())]).output().unwrap();
+    let report: Value = serde_json::from_slice(&stop.stdout).unwrap();
+    assert_eq!(outcome(&report, "deregister"), "done", "{report:#}");
+    let ended = process.agent.ended();
+    assert!(ended.said.contains("left, as a stop from outside has begun"), "{}", ended.said);
+    let again = ["deregistered", "settled", "traffic stopped"];
+    assert!(!again.iter().any(|words| ended.said.contains(words)), "{}", ended.said);
+    assert!(instances(&process.url).is_empty());
+}
