@@ -27,6 +27,11 @@ pub(crate) trait Discovery: Debug + Send + Sync {
     /// Puts it in again, or waits until it has put itself in.
     async fn rejoin(&self, back: Back) -> Result<(), String>;
 
+    /// It has ended, and nobody is there in its place.
+    async fn forget(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Requests may come for so long after it has left.
     fn settle(&self) -> Duration {
         Duration::ZERO
@@ -145,6 +150,10 @@ impl Discovery for Gateways {
         self.each(move |gateway| gateway.undrain(serving, Deadline::within(ASKED_WITHIN))).await
     }
 
+    async fn forget(&self) -> Result<(), String> {
+        self.each(|gateway| gateway.forget(Deadline::within(ASKED_WITHIN))).await
+    }
+
     fn settle(&self) -> Duration {
         let gateways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         gateways.iter().map(|gateway| gateway.settle()).max().unwrap_or_default()
@@ -228,6 +237,10 @@ impl Discovery for Everywhere {
 
     async fn rejoin(&self, back: Back) -> Result<(), String> {
         all(self.0.iter().map(|place| place.rejoin(back))).await
+    }
+
+    async fn forget(&self) -> Result<(), String> {
+        all(self.0.iter().map(|place| place.forget())).await
     }
 
     fn settle(&self) -> Duration {

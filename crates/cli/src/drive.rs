@@ -52,7 +52,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// What is kept of the time for that, to hear why it has failed.
 const TO_REPORT: Duration = Duration::from_millis(50);
 
-/// How long coming back to them may take.
+/// How long coming back to them may take, or having them forget it.
 const REJOIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a restarted program is asked whether it is healthy, or has ended again.
@@ -134,6 +134,7 @@ pub(crate) async fn walk(
         kill_at: None,
         traffic: Traffic::new(settles),
         ended: None,
+        has_exited: false,
         findings: Vec::new(),
         last_look: Vec::new(),
         told_steps: 0,
@@ -168,6 +169,7 @@ struct Walk<'a> {
     traffic: Traffic,
     /// How it ended, while its connections are being judged.
     ended: Option<ExitStatus>,
+    has_exited: bool,
     findings: Vec<Finding>,
     /// What was found shortly before time ran out; it counts only if it did.
     last_look: Vec<Finding>,
@@ -243,13 +245,26 @@ impl Walk<'_> {
                 // It may be ready only by then.
                 Then::Start => plan.work.ready.max(REJOIN_WITHIN),
             };
-            let why = match timeout(within, rejoining).await {
-                Ok(result) => result.err(),
-                Err(_) => Some(format!("not within {} s", within.as_secs())),
-            };
-            if let Some(why) = why {
-                self.notice(Finding::new(Code::Discovery, format!("It could not be put in again: {why}")));
-            }
+            self.try_discovery(rejoining, within, "It could not be put in again").await;
+        } else if let Some(discovery) = self.discovery.clone().filter(|_| self.has_exited) {
+            let forget = async move { discovery.forget().await }.boxed();
+            self.try_discovery(forget, REJOIN_WITHIN, "What it has left behind could not be taken out").await;
+        }
+    }
+
+    /// Waits for this, and says so if it fails.
+    async fn try_discovery(
+        &mut self,
+        job: BoxFuture<'_, Result<(), String>>,
+        within: Duration,
+        failed: &str,
+    ) {
+        let why = match timeout(within, job).await {
+            Ok(result) => result.err(),
+            Err(_) => Some(format!("not within {} s", within.as_secs())),
+        };
+        if let Some(why) = why {
+            self.notice(Finding::new(Code::Discovery, format!("{failed}: {why}")));
         }
     }
 
@@ -385,6 +400,7 @@ impl Walk<'_> {
     }
 
     fn on_exited(&mut self, status: ExitStatus) {
+        self.has_exited = true;
         let Some(drain) = self.traffic.active() else { return self.tell(Event::MainExited(status)) };
         let killed = match status {
             ExitStatus::Signal(_) | ExitStatus::Unknown => true,

@@ -87,7 +87,7 @@ mod tests {
             let instance = Instance::new("orders", "127.0.0.1", 8080);
             shutdown.register(&url, instance.clone()).await.unwrap();
             let mut outside = registrations(std::process::id());
-            outside.retain(|registration| registration.id() == instance.id);
+            outside.retain(|registration| registration.id() == Some(&instance.id));
             if is_left {
                 outside[0].leave(Deadline::within(Duration::from_secs(5))).unwrap();
                 assert_eq!(file::instances(directory.path(), "orders"), []);

@@ -33,6 +33,7 @@ use std::time::Duration;
 use gracefully_linux::family;
 use gracefully_linux::netns::NetNs;
 use gracefully_linux::peer::Peer;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 use crate::{Deadline, Hints};
 
@@ -48,8 +49,11 @@ const HEARD_WITHIN: Duration = Duration::from_secs(2);
 const ASKING_AT_ONCE: usize = 16;
 const SAID_AT_MOST: usize = 4096;
 
-/// How long a registration may take to say which one it is.
+/// How long registrations may take to say which they are.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
+
+/// More of them are none.
+const REGISTRATIONS_AT_MOST: usize = 64;
 
 /// An answer may come so much later than what was asked for ended by.
 const ANSWERED_LATE: Duration = Duration::from_millis(700);
@@ -66,7 +70,7 @@ pub(crate) enum Order {
 /// The socket of one registration. It is closed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Control {
-    address: SocketAddr,
+    name: String,
     is_closed: Arc<AtomicBool>,
 }
 
@@ -78,12 +82,11 @@ impl Control {
         // PIDs are not unique in a network namespace, as containers may share one. The clock is.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let name = format!("{PREFIX}{}-{:x}-{number}", std::process::id(), now.as_nanos());
-        let address = SocketAddr::from_abstract_name(name)?;
-        let listener = UnixListener::bind_addr(&address)?;
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         // A line is a line.
         let id: String = id.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let hello = format!("{VERSION} {} {id}\n", hints.settle.as_millis());
-        let control = Self { address, is_closed: Arc::default() };
+        let control = Self { name, is_closed: Arc::default() };
         let is_closed = Arc::clone(&control.is_closed);
         let listen = move || {
             let asking = Arc::new(());
@@ -113,7 +116,7 @@ impl Drop for Control {
     fn drop(&mut self) {
         self.is_closed.store(true, Ordering::Relaxed);
         // So that it looks.
-        let _ = UnixStream::connect_addr(&self.address);
+        let _ = connect(&self.name);
     }
 }
 
@@ -127,53 +130,87 @@ fn answer(stream: &UnixStream, hello: &str, orders: &Weak<Sender<Order>>) -> io:
     let mut to = stream;
     to.write_all(hello.as_bytes())?;
     let mut lines = BufReader::new(stream.take(SAID_AT_MOST as u64)).lines();
-    let mut is_out = false;
     loop {
-        stream.set_read_timeout(if is_out { None } else { Some(HEARD_WITHIN) })?;
-        let line = lines.next();
+        stream.set_read_timeout(Some(HEARD_WITHIN))?;
+        let line = lines.next().transpose()?.unwrap_or_default();
+        let Some(Ok(ms)) = line.strip_prefix("leave ").map(str::parse) else { return Ok(()) };
+        let deadline = Deadline::within(Duration::from_millis(ms));
+        let Some((mut hold, left)) = Hold::begin(orders, deadline) else { return Ok(()) };
+        to.write_all(in_words(left).as_bytes())?;
+        stream.set_read_timeout(None)?;
+        if !matches!(lines.next(), Some(Ok(line)) if line == "return") {
+            return Ok(());
+        }
+        let Some(returned) = hold.end() else { return Ok(()) };
+        to.write_all(in_words(returned).as_bytes())?;
+    }
+}
+
+fn in_words(done: Result<(), String>) -> String {
+    match done {
+        Ok(()) => "done\n".to_owned(),
+        Err(why) => format!("failed {}\n", why.replace('\n', " ")),
+    }
+}
+
+/// As long as this lives somebody outside wants it out.
+struct Hold<'a> {
+    orders: &'a Weak<Sender<Order>>,
+    is_over: bool,
+}
+
+impl<'a> Hold<'a> {
+    /// With what came of it. `None`: it has left for good, and heeds no orders.
+    fn begin(orders: &'a Weak<Sender<Order>>, deadline: Deadline) -> Option<(Self, Result<(), String>)> {
+        // It holds also if the answer is lost.
+        let hold = Self { orders, is_over: false };
+        let left = hold.order(|told| Order::Leave(deadline, told))?;
+        Some((hold, left))
+    }
+
+    fn end(&mut self) -> Option<Result<(), String>> {
+        if std::mem::replace(&mut self.is_over, true) { None } else { self.order(Order::Return) }
+    }
+
+    fn order(&self, order: impl FnOnce(Sender<Result<(), String>>) -> Order) -> Option<Result<(), String>> {
         let (tell, told) = channel();
-        let order = match line.as_ref().and_then(|line| line.as_ref().ok()).map(|line| line.split_once(' ')) {
-            Some(Some(("leave", ms))) if !is_out => {
-                let Ok(ms) = ms.parse() else { return Ok(()) };
-                Order::Leave(Deadline::within(Duration::from_millis(ms)), tell)
-            }
-            // It returns as well if we are not asked any more.
-            _ if is_out => Order::Return(tell),
-            _ => return Ok(()),
-        };
-        is_out = matches!(order, Order::Leave(..));
-        // Whoever has left for good heeds no orders.
-        let Some(orders) = orders.upgrade() else { return Ok(()) };
-        let _ = orders.send(order);
-        drop(orders);
-        let Ok(done) = told.recv() else { return Ok(()) };
-        let said = match done {
-            Ok(()) => "done\n".to_owned(),
-            Err(why) => format!("failed {}\n", why.replace('\n', " ")),
-        };
-        to.write_all(said.as_bytes())?;
+        self.orders.upgrade()?.send(order(tell)).ok()?;
+        told.recv().ok()
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
 /// A registration of another process that can be had to leave. When this is dropped it returns.
 #[derive(Debug)]
 pub struct Registration {
-    id: String,
-    settle: Duration,
+    /// Of the instance, and how long its consumers need.
+    known: Option<(String, Duration)>,
+    process: u32,
     stream: BufReader<UnixStream>,
 }
 
-/// The registrations of a process and of what descends from it. Those that we may not ask are left out.
+/// The registrations of a process and of what descends from it.
 pub fn registrations(main: u32) -> Vec<Registration> {
     let Ok(there) = NetNs::of(main) else { return Vec::new() };
-    let addresses = there.inside(|| listening().into_iter().filter_map(connect).collect::<Vec<_>>());
-    let streams = addresses.unwrap_or_default();
+    let streams =
+        there.inside(|| listening().iter().filter_map(|name| connect(name).ok()).collect::<Vec<_>>());
+    let streams = streams.unwrap_or_default();
     if streams.is_empty() {
         return Vec::new();
     }
     let family: BTreeSet<u32> = family::descendants(main).into_iter().chain([main]).collect();
-    let ours = streams.into_iter().filter(|(_, pid)| family.contains(pid));
-    ours.filter_map(|(stream, _)| Registration::meet(stream).ok()).collect()
+    // All of them have been asked already, and answer at the same time.
+    let deadline = Deadline::within(TOLD_WITHIN);
+    let found = streams.into_iter().filter_map(|stream| {
+        let process = Peer::of(stream.as_raw_fd()).ok()?.pid;
+        family.contains(&process).then(|| Registration::meet(stream, process, deadline))?
+    });
+    found.take(REGISTRATIONS_AT_MOST).collect()
 }
 
 /// The names at which registrations of this network namespace listen (proc(5), `/proc/net/unix`).
@@ -190,35 +227,47 @@ fn listening() -> Vec<String> {
     names.collect()
 }
 
-/// With the process that listens there.
-fn connect(name: String) -> Option<(UnixStream, u32)> {
-    let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).ok()?).ok()?;
-    let pid = Peer::of(stream.as_raw_fd()).ok()?.pid;
-    Some((stream, pid))
+/// Fails at once if nobody there takes those who come: anybody may listen at such a name, and the standard library would wait.
+fn connect(name: &str) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 impl Registration {
-    fn meet(stream: UnixStream) -> io::Result<Self> {
-        let mut stream = BufReader::new(stream);
-        let hello = hear(&mut stream, Deadline::within(TOLD_WITHIN))?;
+    /// `None`: it is something else. One that does not say a word may be late, or does not let us ask.
+    fn meet(stream: UnixStream, process: u32, deadline: Deadline) -> Option<Self> {
+        let mut met = Self { known: None, process, stream: BufReader::new(stream) };
+        match met.hear_who_it_is(deadline) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            Ok(()) | Err(_) => Some(met),
+        }
+    }
+
+    fn hear_who_it_is(&mut self, deadline: Deadline) -> io::Result<()> {
+        let hello = hear(&mut self.stream, deadline)?;
         let mut words = hello.splitn(3, ' ');
         let (version, settle, id) = (words.next(), words.next(), words.next());
         match (version, settle.map(str::parse), id) {
             (Some(VERSION), Some(Ok(ms)), Some(id)) => {
-                Ok(Self { id: id.to_owned(), settle: Duration::from_millis(ms), stream })
+                self.known = Some((id.to_owned(), Duration::from_millis(ms)));
+                Ok(())
             }
-            _ => Err(io::Error::other(format!("{hello:?} is no registration's word"))),
+            _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
-    /// Of the instance.
-    pub fn id(&self) -> &str {
-        &self.id
+    /// Of the instance, if that is known.
+    pub fn id(&self) -> Option<&str> {
+        self.known.as_ref().map(|(id, _)| id.as_str())
     }
 
     /// Its consumers have heard of a leave within this time.
     pub fn settle(&self) -> Duration {
-        self.settle
+        self.known.as_ref().map_or(Duration::ZERO, |(_, settle)| *settle)
     }
 
     /// Has it leave all that it has entered, by then. Whatever happens it is out, or about to be, for as long as this lives.
@@ -235,7 +284,13 @@ impl Registration {
     fn order(&mut self, order: &str, deadline: Deadline) -> Result<(), String> {
         let answer = self.ask(order, deadline);
         answer.unwrap_or_else(|error| {
-            Err(format!("{}: whoever has registered it does not answer: {error}", self.id))
+            let who = self.id().unwrap_or("what is registered");
+            let why = match (error.kind(), &self.known) {
+                (io::ErrorKind::UnexpectedEof, None) => "lets only root and its own user have it leave",
+                (io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe, Some(_)) => "has ended",
+                _ => "does not answer",
+            };
+            Err(format!("{who}: process {} {why}", self.process))
         })
     }
 
@@ -246,7 +301,16 @@ impl Registration {
         hear(&mut self.stream, Deadline::within(Duration::from_secs(10))).unwrap_or_default()
     }
 
+    /// Does not wait for the answer.
+    #[cfg(test)]
+    pub(crate) fn order_and_go(mut self, words: &str) {
+        writeln!(self.stream.get_mut(), "{words}").unwrap();
+    }
+
     fn ask(&mut self, order: &str, deadline: Deadline) -> io::Result<Result<(), String>> {
+        if self.known.is_none() {
+            self.hear_who_it_is(deadline)?;
+        }
         let stream = self.stream.get_mut();
         stream.set_write_timeout(Some(TOLD_WITHIN))?;
         stream.write_all(order.as_bytes())?;
@@ -254,7 +318,7 @@ impl Registration {
         Ok(match said.split_once(' ') {
             Some(("failed", why)) => Err(why.to_owned()),
             None if said == "done" => Ok(()),
-            _ => return Err(io::Error::other(format!("{said:?} is no answer"))),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
 }
@@ -268,7 +332,14 @@ fn hear(from: &mut BufReader<UnixStream>, deadline: Deadline) -> io::Result<Stri
             return Err(io::ErrorKind::TimedOut.into());
         }
         from.get_ref().set_read_timeout(Some(left))?;
-        let part = from.fill_buf()?;
+        let part = match from.fill_buf() {
+            Ok(part) => part,
+            // With a limit it is interrupted by every signal (signal(7)), and looked at again by how much time is left.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if part.is_empty() || line.len() > SAID_AT_MOST {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -279,5 +350,58 @@ fn hear(from: &mut BufReader<UnixStream>, deadline: Deadline) -> io::Result<Stri
         if end.is_some() {
             return Ok(String::from_utf8_lossy(&line).into_owned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A program may listen at such a name without being a registration.
+    #[test]
+    fn who_only_pretends_keeps_nobody() {
+        let pretend = |number: u32| {
+            let name = format!("{PREFIX}{}-pretended-{number}", std::process::id());
+            UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap())
+                .map(|it| (name, it))
+                .unwrap()
+        };
+        let (full, _listens) = pretend(0);
+        let waiting: Vec<_> = std::iter::from_fn(|| connect(&full).ok()).take(100_000).collect();
+        assert!(connect(&full).is_err(), "its queue is full");
+        let ((_, silent), (_, garbled)) = (pretend(1), pretend(2));
+        let babbler = std::thread::spawn(move || {
+            let (mut stream, _) = garbled.accept().unwrap();
+            // It may have gone.
+            let _ = stream.write_all("1 soon nobody\n".repeat(1000).as_bytes());
+        });
+        let began = Instant::now();
+        let mut found = registrations(std::process::id());
+        // Other tests of this process have registrations.
+        found.retain(|it| it.known.is_none());
+        let mut left = found.iter_mut().map(|it| it.leave(Deadline::within(Duration::from_millis(50))));
+        let why = format!("what is registered: process {} does not answer", std::process::id());
+        assert!(left.any(|left| left == Err(why.clone())), "one has not said anything yet");
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        babbler.join().unwrap();
+        drop((waiting, silent));
+    }
+
+    #[test]
+    fn a_line_that_dribbles_is_late() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let dribble = std::thread::spawn(move || {
+            let mut theirs = theirs;
+            while theirs.write_all(b".").is_ok() {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        });
+        let began = Instant::now();
+        let heard = hear(&mut BufReader::new(ours), Deadline::within(Duration::from_millis(200)));
+        assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() < Duration::from_secs(10));
+        dribble.join().unwrap();
     }
 }

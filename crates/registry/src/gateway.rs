@@ -51,6 +51,13 @@ pub trait Gateway: Debug + Send {
     /// New requests again, unless it was somebody else who had told it to send none.
     fn undrain(&mut self, who: Serving, deadline: Deadline) -> Result<()>;
 
+    /// The program has ended, and nobody serves in its place. What it has left behind is taken out, and whoever comes after it is not
+    /// hidden by what was told about it.
+    fn forget(&mut self, deadline: Deadline) -> Result<()> {
+        let _ = deadline;
+        Ok(())
+    }
+
     /// From [`drain`](Self::drain) on, requests may come for so long.
     fn settle(&self) -> Duration;
 }

@@ -444,7 +444,7 @@ mod tests {
     /// As somebody outside finds it; other tests of this process have registrations, too.
     fn from_outside(id: &str) -> Registration {
         let mut all = registrations(std::process::id());
-        all.retain(|registration| registration.id() == id);
+        all.retain(|registration| registration.id() == Some(id));
         assert_eq!(all.len(), 1, "{all:?}");
         all.remove(0)
     }
@@ -490,6 +490,20 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_lost_before_it_hears_the_answer_has_changed_nothing() {
+        let script = Script::default();
+        let (member, instance) = joined(&script);
+        let outside = from_outside(&instance.id);
+        script.state().slow = Duration::from_millis(100);
+        outside.order_and_go("leave 5000");
+        script.is_asked("leave", 1);
+        script.state().slow = Duration::ZERO;
+        script.is_asked("register", 2);
+        script.is_asked("beat", script.times_asked("beat") + 1);
+        assert!(!member.settling().is_out());
+    }
+
+    #[test]
     fn whoever_was_had_to_leave_need_not_leave_again() {
         let script = Script::default();
         let (member, instance) = joined(&script);
@@ -499,7 +513,10 @@ mod tests {
         assert!(matches!(leave.left, Ok(Left::Before)) && leave.is_gone());
         assert_eq!(script.times_asked("leave"), 1);
         drop(outside);
-        assert_eq!(registrations(std::process::id()).iter().filter(|it| it.id() == instance.id).count(), 0);
+        assert_eq!(
+            registrations(std::process::id()).iter().filter(|it| it.id() == Some(&instance.id)).count(),
+            0
+        );
         assert_eq!(script.times_asked("register"), 1, "nothing brings it back");
     }
 

@@ -92,6 +92,7 @@ struct Entry {
     metadata: String,
     /// How many requests it gets, as others have set it.
     weight: f64,
+    is_disabled: bool,
 }
 
 impl Api {
@@ -160,7 +161,7 @@ impl Nacos {
         metadata["preserved.heart.beat.timeout"] = milliseconds(self.ttl);
         metadata["preserved.ip.delete.timeout"] = milliseconds(self.ttl);
         let metadata = escaped(&metadata.to_string());
-        Entry { api, query, address: address.clone(), port: *port, metadata, weight: 1.0 }
+        Entry { api, query, address: address.clone(), port: *port, metadata, weight: 1.0, is_disabled: false }
     }
 
     /// Asks, as the user if there is one. `None`: there is no such page.
@@ -247,7 +248,11 @@ impl Nacos {
         let entry = self.entry()?;
         let Entry { api, query, metadata, weight, .. } = &entry;
         let path = format!("{}?{query}&metadata={metadata}&weight={weight}&enabled={enabled}", api.update());
-        self.tell(&Method::PUT, *api, &path, deadline)
+        let done = self.tell(&Method::PUT, *api, &path, deadline)?;
+        if let Some(entry) = &mut self.entry {
+            entry.is_disabled = !enabled;
+        }
+        Ok(done)
     }
 
     /// As consumers find it; `None`: they do not.
@@ -326,6 +331,10 @@ impl Registry for Nacos {
             &format!("{}?{}", entry.api.instance(), entry.query),
             deadline,
         )?;
+        if entry.is_disabled {
+            // Else the next one at this address is, too.
+            self.enable(true, deadline)?;
+        }
         Ok(if was_there.unwrap_or(true) { Left::Now } else { Left::Before })
     }
 

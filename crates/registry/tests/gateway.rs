@@ -124,6 +124,14 @@ fn who_has_registered_himself_is_hidden() {
             gateway.undrain(back, soon()).unwrap();
             assert!(theirs.is_visible(soon()).unwrap(), "{url}");
         }
+        // It has died, and whoever comes after it is found.
+        let mut gateway = open(&format!("{url}?service=web&id={}", instance.id)).unwrap();
+        gateway.drain("a stop", soon()).unwrap();
+        gateway.forget(soon()).unwrap();
+        assert!(!theirs.is_visible(soon()).unwrap(), "{url}");
+        theirs.register(&instance, soon()).unwrap();
+        theirs.keep_alive(soon()).unwrap();
+        assert!(theirs.is_visible(soon()).unwrap(), "{url}");
     }
 }
 

@@ -243,6 +243,11 @@ impl Discovery for Registry {
         self.note("rejoin");
         Err("it is down".to_owned())
     }
+
+    async fn forget(&self) -> std::result::Result<(), String> {
+        self.note("forget");
+        Ok(())
+    }
 }
 
 /// As [`stop`], of what is registered there.
@@ -258,7 +263,8 @@ async fn discovery_is_left_before_the_signal() {
         (Pretended::new(Some(Duration::from_millis(96))), Registry::new(Duration::from_millis(12)));
     let report = walk_alone(&program, stop_registered(&registry, Then::Stay)).await;
     assert_eq!(report.verdict, Verdict::Graceful);
-    assert_eq!((registry.asked(), program.calls()), (vec![("leave", 0)], vec![("terminate", 12)]));
+    assert_eq!(registry.asked(), [("leave", 0), ("forget", 108)]);
+    assert_eq!(program.calls(), [("terminate", 12)]);
 }
 
 #[tokio::test(start_paused = true)]

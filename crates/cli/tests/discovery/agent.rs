@@ -68,8 +68,6 @@ impl Place {
     /// Registers `web` there, with these options and this command.
     #[track_caller]
     pub(crate) fn register(&self, urls: &[&str], options: &[&str], command: &[String]) -> Agent {
-        let said = self.file("said");
-        let out = File::create(&said).unwrap();
         let mut register = Command::new(env!("CARGO_BIN_EXE_gracefully"));
         for name in ["GRACEFULLY_GRACE", "ETCDCTL_USER", "ETCDCTL_PASSWORD", "ETCDCTL_CACERT"] {
             register.env_remove(name);
@@ -80,20 +78,25 @@ impl Place {
             .args(["--service", "web", "--address", "127.0.0.1", "--port"])
             .arg(self.at.port().to_string())
             .args(options)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out);
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         if !command.is_empty() {
             register.arg("--").args(command);
         }
-        let child = register.spawn().unwrap();
-        let pidfd = PidFd::open(child.id()).unwrap();
-        Agent { child, pidfd, said }
+        Agent::start(&mut register, self.file("said"))
     }
 }
 
 impl Agent {
+    /// What it says goes into this file.
+    #[track_caller]
+    pub(crate) fn start(command: &mut Command, said: PathBuf) -> Self {
+        let out = File::create(&said).unwrap();
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        let child = command.spawn().unwrap();
+        let pidfd = PidFd::open(child.id()).unwrap();
+        Self { child, pidfd, said }
+    }
+
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.said).unwrap()
     }
@@ -115,6 +118,10 @@ impl Agent {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.pidfd.has_exited()
     }
 
     pub(crate) fn send(&self, signal: Signal) {

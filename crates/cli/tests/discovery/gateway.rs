@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use gracefully_core::signal::Signal;
 use gracefully_linux::PidFd;
 use gracefully_load::{Client, Load, Outcome};
+use gracefully_registry::{Alive, Deadline, Instance, open};
+use gracefully_servers::consul::Consul;
 use gracefully_servers::haproxy::Haproxy;
 use gracefully_servers::{eventually, free};
 use serde_json::Value;
@@ -132,7 +135,8 @@ fn what_a_gateway_does_not_know_stops_nothing() {
         (world.url("s99"), "there is no server \"s99\" in the backend \"web\""),
         ("haproxy:///no/such/socket?server=web/s1".to_owned(), "No such file or directory"),
         ("haproxy:///run/haproxy.sock".to_owned(), "server=BACKEND/SERVER says which"),
-        ("etcd://localhost".to_owned(), "as a gateway the known ones are haproxy"),
+        ("etcd://localhost".to_owned(), "service=NAME and id=ID say which"),
+        ("file:///run/services?service=web&id=a".to_owned(), "as a gateway the known ones are haproxy"),
     ] {
         let stopped = world.gracefully(&["stop", "--gateway", &url, "web"]);
         assert!(
@@ -162,4 +166,24 @@ fn a_gateway_that_is_lost_meanwhile_stops_no_stop() {
         said(&stopped)
     );
     assert!(world.is_running());
+}
+
+/// It dies at the signal, and never says a word to its registry.
+#[test]
+fn what_has_registered_itself_is_hidden_and_nothing_of_it_stays() {
+    let consul = Consul::start();
+    let url = format!("consul://{}", consul.at());
+    let world = or_skip!(World::new());
+    let within = || Deadline::within(Duration::from_secs(5));
+    let mut theirs = open(&url).unwrap();
+    let instance = Instance { id: "web-1".into(), ..Instance::new("web", "127.0.0.1", world.web.port()) };
+    theirs.register(&instance, within()).unwrap();
+    let gateway = format!("{url}?service=web&id=web-1&settle=0");
+    let restarted = world.gracefully(&["restart", "--gateway", &gateway, "web"]);
+    assert!(restarted.status.success() && theirs.is_visible(within()).unwrap(), "{}", said(&restarted));
+    let stopped = world.gracefully(&["stop", "--gateway", &gateway, "web"]);
+    assert!(stopped.status.success() && !theirs.is_visible(within()).unwrap(), "{}", said(&stopped));
+    assert_eq!(theirs.keep_alive(within()).unwrap(), Alive::Lost, "it is out");
+    theirs.register(&instance, within()).unwrap();
+    assert!(theirs.is_visible(within()).unwrap(), "who comes after it is not hidden");
 }

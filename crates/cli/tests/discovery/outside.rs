@@ -1,6 +1,8 @@
 //! `gracefully stop` and `restart` of what has registered itself: it is had to leave before its door is shut.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use gracefully_registry::{Deadline, Instance, find};
 use gracefully_servers::{eventually, free};
 use serde_json::Value;
 
-use crate::agent::{Agent, Place};
+use crate::agent::{Agent, Ended, Place};
 use crate::local::{Local, said};
 
 /// Whoever sends requests: looks in the directory for each of them, and repeats none.
@@ -234,30 +236,53 @@ fn whoever_is_killed_in_the_middle_of_a_stop_has_changed_nothing() {
     process.agent.says("registered again");
 }
 
+/// Stops what these words put into namespaces of its own. The report, and what was said inside.
+fn stop_inside(namespaces: &[&str]) -> Result<(Value, String), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("a network namespace of its own needs root".into());
+    }
+    // Where others may read and write.
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    let program = directory.path().join("gracefully");
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_gracefully")).arg(&program).status().unwrap();
+    assert!(copied.success());
+    let url = format!("file://{}", directory.path().join("services").display());
+    let mut register = Command::new(namespaces[0]);
+    register.args(&namespaces[1..]).arg(program).args(["register", &url, "--service", "web", "--port", "80"]);
+    // Its loopback interface is down, so nobody listens that could be asked.
+    register.args(["--check", "none", "--", "sleep", "1000"]);
+    let agent = Agent::start(&mut register, directory.path().join("said"));
+    eventually("it is registered, or cannot be", || {
+        (instances(&url).len() == 1 || agent.has_ended()).then_some(())
+    });
+    let mut stop = Command::new(env!("CARGO_BIN_EXE_gracefully"));
+    let stop = stop.args(["stop", "--report", "-", &format!("pid:{}", agent.pid())]).output().unwrap();
+    let Ended { said, .. } = agent.ended();
+    match serde_json::from_slice(&stop.stdout) {
+        Ok(report) => Ok((report, said)),
+        Err(_) => Err(format!("it could not be started: {said}")),
+    }
+}
+
 /// As in a container of docker's: whoever stops it goes there.
 #[test]
 fn in_another_network_namespace_it_is_found_as_well() {
-    if !rustix::process::geteuid().is_root() {
-        return crate::skip::skip("outside::in_another_network_namespace", "a network namespace needs root");
-    }
-    let (place, directory) = (Place::new(), tempfile::tempdir().unwrap());
-    let url = format!("file://{}", directory.path().display());
-    let agent = Command::new("unshare")
-        .args(["--net", env!("CARGO_BIN_EXE_gracefully"), "register", &url, "--service", "web"])
-        // Its loopback interface is down.
-        .args(["--port", &place.at.port().to_string(), "--check", "none", "--", "sleep", "1000"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    registered(&url, 1);
-    let mut stop = Command::new(env!("CARGO_BIN_EXE_gracefully"));
-    let stop = stop.args(["stop", "--report", "-", &format!("pid:{}", agent.id())]).output().unwrap();
-    let report: Value = serde_json::from_slice(&stop.stdout).unwrap();
+    let (report, said) = or_skip!(stop_inside(&["unshare", "--net"]));
     assert_eq!(outcome(&report, "deregister"), "done", "{report:#}");
-    let ended = agent.wait_with_output().unwrap();
-    let words = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(words.contains("left, as a stop from outside has begun"), "{words}");
+    assert!(said.contains("left, as a stop from outside has begun"), "{said}");
+}
+
+/// Its root is not ours, and does not know us.
+#[test]
+fn in_a_user_namespace_of_somebody_else_it_does_not_heed_us_and_that_is_said() {
+    let other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let (report, said) =
+        or_skip!(stop_inside(&[&other[..], &["unshare", "--user", "--map-root-user"]].concat()));
+    assert_eq!(outcome(&report, "deregister"), "failed", "{report:#}");
+    let why = "lets only root and its own user have it leave";
+    assert!(report["steps"][0]["outcome"]["why"].as_str().unwrap().contains(why), "{report:#}");
+    assert!(!said.contains("from outside"), "{said}");
 }
 
 #[test]

@@ -74,6 +74,14 @@ impl Gateway for Registered {
         Ok(())
     }
 
+    /// Whoever registers by this name later would be hidden, too.
+    fn forget(&mut self, deadline: Deadline) -> Result<()> {
+        if std::mem::take(&mut self.is_drained) {
+            self.registry.deregister(deadline)?;
+        }
+        Ok(())
+    }
+
     fn settle(&self) -> Duration {
         self.registry.hints().settle
     }
