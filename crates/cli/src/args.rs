@@ -253,7 +253,8 @@ pub(crate) struct Restarting {
     #[command(flatten)]
     pub(crate) how: How,
 
-    /// How long the program may take until it listens again, and is healthy if it has a health check [default: 30s]
+    /// How long the program may take until it listens again, is healthy if it has a health check, and is registered again if it
+    /// was [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = values::time, help_heading = CONNECTIONS)]
     pub(crate) ready_timeout: Option<Duration>,
 

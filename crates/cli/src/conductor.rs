@@ -56,7 +56,7 @@ async fn conduct(monitor: UnixStream) -> Option<()> {
     let (say, mut said) = mpsc::unbounded_channel();
     let walk = async move {
         let contained = Contained { id: job.target.id.clone(), known: told, say: say.clone() };
-        let requested = Requested { at: job.requested_at, ago: job.elapsed };
+        let requested = Requested::before(job.requested_at, job.elapsed);
         // The client has opened them, too; but its environment is another.
         let discovery: Option<Arc<dyn Discovery>> = match Gateways::open(&job.gateways, job.is_resumed) {
             Ok(gateways) => gateways.map(|gateways| Arc::new(gateways) as _),

@@ -24,7 +24,12 @@ pub(crate) trait Discovery: Debug + Send + Sync {
     /// Takes the program out everywhere, by then whatever happens. The error says where it may still be found.
     async fn leave(&self, within: Duration) -> Result<(), String>;
 
-    /// Puts it in again, or waits until it has put itself in.
+    /// Waits until the program that was started in its place has put itself in, as the one before had. This is its main process.
+    async fn found_again(&self, main: u32) {
+        let _ = main;
+    }
+
+    /// Puts it in again.
     async fn rejoin(&self, back: Back) -> Result<(), String>;
 
     /// It has ended, and nobody is there in its place.
@@ -43,8 +48,8 @@ pub(crate) trait Discovery: Debug + Send + Sync {
 pub(crate) enum Back {
     /// The one that was to be stopped.
     TheSame,
-    /// One that was started in its place, with this main process if it runs on this machine.
-    ANewOne(Option<u32>),
+    /// One that was started in its place.
+    ANewOne,
 }
 
 /// Registrations that are ours. Whoever has left them does not come back: for that one registers again.
@@ -145,7 +150,7 @@ impl Discovery for Gateways {
     async fn rejoin(&self, back: Back) -> Result<(), String> {
         let serving = match back {
             Back::TheSame => Serving::TheSame,
-            Back::ANewOne(_) => Serving::ANewOne,
+            Back::ANewOne => Serving::ANewOne,
         };
         self.each(move |gateway| gateway.undrain(serving, Deadline::within(ASKED_WITHIN))).await
     }
@@ -183,28 +188,26 @@ impl Insiders {
 #[async_trait]
 impl Discovery for Insiders {
     async fn leave(&self, within: Duration) -> Result<(), String> {
-        let (held, deadline) = (Arc::clone(&self.held), Deadline::within(within));
-        at_once(held, move |registration| registration.leave(deadline)).await
+        let deadline = Deadline::within(within);
+        at_once(Arc::clone(&self.held), move |registration| registration.leave(deadline)).await
+    }
+
+    async fn found_again(&self, main: u32) {
+        let before = self.held.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let found = async || spawn_blocking(move || registrations(main).len()).await;
+        while found().await.is_ok_and(|now| now < before) {
+            sleep(LOOK_AGAIN).await;
+        }
     }
 
     async fn rejoin(&self, back: Back) -> Result<(), String> {
-        let held = Arc::clone(&self.held);
         match back {
             Back::TheSame => {
                 let deadline = Deadline::within(ASKED_WITHIN);
-                at_once(held, move |registration| registration.rejoin(deadline)).await
+                at_once(Arc::clone(&self.held), move |registration| registration.rejoin(deadline)).await
             }
-            // It registers when it is ready.
-            Back::ANewOne(Some(main)) => {
-                let before = held.lock().unwrap_or_else(PoisonError::into_inner).len();
-                let found = async || spawn_blocking(move || registrations(main).len()).await;
-                while found().await.is_ok_and(|now| now < before) {
-                    sleep(LOOK_AGAIN).await;
-                }
-                Ok(())
-            }
-            // It runs on another machine, and so has the one before: nobody was asked.
-            Back::ANewOne(None) => Ok(()),
+            // It has done so itself.
+            Back::ANewOne => Ok(()),
         }
     }
 
@@ -233,6 +236,10 @@ pub(crate) fn everywhere(
 impl Discovery for Everywhere {
     async fn leave(&self, within: Duration) -> Result<(), String> {
         all(self.0.iter().map(|place| place.leave(within))).await
+    }
+
+    async fn found_again(&self, main: u32) {
+        join_all(self.0.iter().map(|place| place.found_again(main))).await;
     }
 
     async fn rejoin(&self, back: Back) -> Result<(), String> {

@@ -72,6 +72,18 @@ pub(crate) fn plan(policy: Policy, care: Care, discovery: Option<&dyn Discovery>
     Plan::new(policy, Work { deregister: discovery.is_some(), ..Work::of(care, policy.then) })
 }
 
+/// Why a plan cannot give consumers the time that they need to hear of a leave; `None`, if it can, or somebody has said how long to settle.
+pub(crate) fn short_of_time(plan: &Plan, needed: Duration) -> Option<String> {
+    let settle = plan.work.settle.filter(|settle| settle.at_most == needed)?;
+    let left = plan.ends.traffic.filter(|left| *left < settle.at_most)?;
+    Some(format!(
+        "consumers may need {} s to hear of a stop, and a budget of {} leaves {:.1} s for that",
+        needed.as_secs(),
+        plan.policy.timeout.value,
+        left.as_secs_f64()
+    ))
+}
+
 /// What is to be stopped, and how.
 #[derive(Debug)]
 pub(crate) struct Stop {
@@ -86,14 +98,20 @@ pub(crate) struct Stop {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Requested {
     pub(crate) at: Timestamp,
-    /// How long ago that was.
-    pub(crate) ago: Duration,
+    /// The same, on the clock by which deadlines are counted.
+    pub(crate) instant: Instant,
 }
 
 impl Requested {
     /// At this moment.
     pub(crate) fn now() -> Self {
-        Self { at: gracefully_engine::now(), ago: Duration::ZERO }
+        Self { at: gracefully_engine::now(), instant: Instant::now() }
+    }
+
+    /// At that time, which was so long ago.
+    pub(crate) fn before(at: Timestamp, ago: Duration) -> Self {
+        let now = Instant::now();
+        Self { at, instant: now.checked_sub(ago).unwrap_or(now) }
     }
 }
 
@@ -118,17 +136,18 @@ pub(crate) async fn walk(
     onlooker: &mut (dyn FnMut(Progress) + Send),
 ) -> Report {
     let Stop { target, plan, requested, discovery } = stop;
-    let now = Instant::now();
     let (policy, settles) = (plan.policy, plan.work.settle.is_some());
+    let short = discovery.as_deref().and_then(|discovery| short_of_time(&plan, discovery.settle()));
     onlooker(Progress::Planned(policy));
 
     let mut walk = Walk {
         instance,
         sequence: Sequence::new(plan),
-        epoch: now.checked_sub(requested.ago).unwrap_or(now),
+        epoch: requested.instant,
         jobs: FuturesUnordered::new(),
         discovery,
         back: Back::TheSame,
+        main: None,
         rejoining: None,
         terminating: None,
         kill_at: None,
@@ -141,6 +160,9 @@ pub(crate) async fn walk(
         told_phase: None,
         onlooker,
     };
+    if let Some(why) = short {
+        walk.notice(Finding::new(Code::Discovery, why).hint("Give it more time with -t."));
+    }
     walk.run(orders).await;
 
     let conclusion = walk.sequence.conclusion().expect("the sequence is done");
@@ -160,6 +182,8 @@ struct Walk<'a> {
     discovery: Option<Arc<dyn Discovery>>,
     /// Whom others have to find again.
     back: Back,
+    /// The main process of the program that was started, if it runs on this machine.
+    main: Option<u32>,
     /// Until others find it again.
     rejoining: Option<BoxFuture<'a, Result<(), String>>>,
     /// The engine's order to terminate, until it has returned.
@@ -239,29 +263,18 @@ impl Walk<'_> {
             let _ = timeout(ENGINE_RETURN, terminating).await;
         }
         if let Some(rejoining) = self.rejoining.take() {
-            let plan = self.sequence.plan();
-            let within = match plan.policy.then {
-                Then::Stay => REJOIN_WITHIN,
-                // It may be ready only by then.
-                Then::Start => plan.work.ready.max(REJOIN_WITHIN),
-            };
-            self.try_discovery(rejoining, within, "It could not be put in again").await;
+            self.try_discovery(rejoining, "It could not be put in again").await;
         } else if let Some(discovery) = self.discovery.clone().filter(|_| self.has_exited) {
             let forget = async move { discovery.forget().await }.boxed();
-            self.try_discovery(forget, REJOIN_WITHIN, "What it has left behind could not be taken out").await;
+            self.try_discovery(forget, "What it has left behind could not be taken out").await;
         }
     }
 
     /// Waits for this, and says so if it fails.
-    async fn try_discovery(
-        &mut self,
-        job: BoxFuture<'_, Result<(), String>>,
-        within: Duration,
-        failed: &str,
-    ) {
-        let why = match timeout(within, job).await {
+    async fn try_discovery(&mut self, job: BoxFuture<'_, Result<(), String>>, failed: &str) {
+        let why = match timeout(REJOIN_WITHIN, job).await {
             Ok(result) => result.err(),
-            Err(_) => Some(format!("not within {} s", within.as_secs())),
+            Err(_) => Some(format!("not within {} s", REJOIN_WITHIN.as_secs())),
         };
         if let Some(why) = why {
             self.notice(Finding::new(Code::Discovery, format!("{failed}: {why}")));
@@ -385,7 +398,7 @@ impl Walk<'_> {
                     self.tell(Event::MainExited(status));
                 }
             }
-            Notice::Ready => self.tell(Event::Started(Ok(()))),
+            Notice::Ready => self.on_listening(),
             Notice::Finished(_) => {}
         }
     }
@@ -479,27 +492,41 @@ impl Walk<'_> {
         let Some(running) = running else {
             return self.tell(Event::Started(Err("it has ended again".to_owned())));
         };
-        self.back = Back::ANewOne(running.main);
+        (self.back, self.main) = (Back::ANewOne, running.main);
         if let Some(finding) = traffic::moved(&self.instance.network(), &running.network) {
             self.notice(finding);
         }
         match (self.traffic.active(), traffic::successor(&running)) {
-            (Some(drain), Some(successor)) => {
-                drain.await_listeners(successor);
-                let instance = self.instance;
-                self.jobs.push(
-                    async move {
-                        match changed(instance, running.main).await {
-                            Ok(running) => Ended::Started(running),
-                            Err(error) => Ended::With(Event::Started(Err(chain(&error)))),
-                        }
-                    }
-                    .boxed(),
-                );
-            }
+            (Some(drain), Some(successor)) => drain.await_listeners(successor),
             // Nobody knows where it listened.
-            (Some(_) | None, _) => self.tell(Event::Started(Ok(()))),
+            (Some(_) | None, _) => self.on_listening(),
         }
+        // It may end again before it is ready.
+        let instance = self.instance;
+        self.jobs.push(
+            async move {
+                match changed(instance, running.main).await {
+                    Ok(running) => Ended::Started(running),
+                    Err(error) => Ended::With(Event::Started(Err(chain(&error)))),
+                }
+            }
+            .boxed(),
+        );
+    }
+
+    /// It is ready when others find it again; whoever has waited at its door does not wait for that.
+    fn on_listening(&mut self) {
+        let (Some(discovery), Some(main)) = (self.discovery.clone(), self.main) else {
+            return self.tell(Event::Started(Ok(())));
+        };
+        if let Some(drain) = self.traffic.active() {
+            drain.release();
+        }
+        let ready = async move {
+            discovery.found_again(main).await;
+            Ended::With(Event::Started(Ok(())))
+        };
+        self.jobs.push(ready.boxed());
     }
 
     fn look_before(&mut self, signal: Signal) {

@@ -238,6 +238,10 @@ impl Sequence {
         }
         if then == Then::Stay {
             self.plan.policy.then = Then::Stay;
+            if let State::Starting { .. } = self.state {
+                // Nobody waits for it any more. If it was started already, that is another stop's affair.
+                return self.finish(at);
+            }
         }
         if let Some(budget) = budget {
             self.ends = self.ends.earlier(Ends::new(budget, &self.plan.work).after(at));

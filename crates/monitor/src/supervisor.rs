@@ -385,6 +385,16 @@ impl Supervisor {
         if matches!(self.program, Program::Gone) {
             return self.answer(client, Answer::NotRunning);
         }
+        if self.stop.as_ref().is_some_and(Stop::is_aborted) {
+            // It is as good as over.
+            return self.deferred.push((client, Ask::Stop(request.clone())));
+        }
+        if request.then == Then::Stay && self.stop.as_ref().is_some_and(Stop::has_restarted) {
+            // What it has started is stopped by a stop of its own, when this one is over.
+            self.deferred.push((client, Ask::Stop(request.clone())));
+            self.stopped_on_purpose = true;
+            return self.end_restart(now);
+        }
         if let Some(stop) = &mut self.stop {
             for progress in stop.listen(client) {
                 self.answer(client, Answer::Progress(progress));

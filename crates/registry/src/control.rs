@@ -6,7 +6,8 @@
 //!
 //! * The socket is a unix one with an **abstract name** (unix(7)): it belongs to the network namespace of its process, needs no file system and is
 //!   gone with the process. `/proc/net/unix` lists the names; who really listens there the kernel says (`SO_PEERCRED`).
-//! * Who may: root of its user namespace, and the user of the process itself, both of whom could signal it as well.
+//! * Who may: root of its user namespace, and the user of the process itself, both of whom could signal it as well. Whoever has no number there
+//!   appears as the overflow UID (`user_namespaces(7)`), so that one is nobody's.
 //! * An order holds **as long as the connection**. Whoever has had an instance leave and is lost in the middle of a stop has changed nothing: it
 //!   is registered again.
 //!
@@ -24,6 +25,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Weak};
@@ -55,8 +57,11 @@ const TOLD_WITHIN: Duration = Duration::from_millis(500);
 /// More of them are none.
 const REGISTRATIONS_AT_MOST: usize = 64;
 
-/// An answer may come so much later than what was asked for ended by.
-const ANSWERED_LATE: Duration = Duration::from_millis(700);
+/// One part in so many of the time for a leave is kept to hear how it went.
+const TO_ANSWER: u32 = 8;
+
+/// Whoever has no number in a user namespace, unless somebody has set another (`/proc/sys/kernel/overflowuid`).
+const OVERFLOW: u32 = 65_534;
 
 /// What somebody outside wants. The answer is why it was not done.
 #[derive(Debug)]
@@ -122,7 +127,11 @@ impl Drop for Control {
 
 fn may_ask(stream: &UnixStream) -> bool {
     let ours = rustix::process::geteuid().as_raw();
-    Peer::of(stream.as_raw_fd()).is_ok_and(|peer| peer.uid == 0 || peer.uid == ours)
+    Peer::of(stream.as_raw_fd()).is_ok_and(|peer| may(peer.uid, ours))
+}
+
+fn may(user: u32, ours: u32) -> bool {
+    user == 0 || user == ours && user != OVERFLOW
 }
 
 /// Until whoever has connected leaves.
@@ -194,7 +203,7 @@ pub struct Registration {
     stream: BufReader<UnixStream>,
 }
 
-/// The registrations of a process and of what descends from it.
+/// The registrations of a process, of what descends from it, and of the others in its PID namespace, if that is not ours as well.
 pub fn registrations(main: u32) -> Vec<Registration> {
     let Ok(there) = NetNs::of(main) else { return Vec::new() };
     let streams =
@@ -204,13 +213,22 @@ pub fn registrations(main: u32) -> Vec<Registration> {
         return Vec::new();
     }
     let family: BTreeSet<u32> = family::descendants(main).into_iter().chain([main]).collect();
+    let namespace =
+        pid_namespace(main).filter(|theirs| Some(theirs) != pid_namespace(std::process::id()).as_ref());
     // All of them have been asked already, and answer at the same time.
     let deadline = Deadline::within(TOLD_WITHIN);
     let found = streams.into_iter().filter_map(|stream| {
         let process = Peer::of(stream.as_raw_fd()).ok()?.pid;
-        family.contains(&process).then(|| Registration::meet(stream, process, deadline))?
+        // What `docker exec` has started descends from nobody in the container.
+        let is_inside = || namespace.is_some() && pid_namespace(process) == namespace;
+        (family.contains(&process) || is_inside()).then(|| Registration::meet(stream, process, deadline))?
     });
     found.take(REGISTRATIONS_AT_MOST).collect()
+}
+
+/// Of a container with one of its own everything in it is meant.
+fn pid_namespace(pid: u32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
 }
 
 /// The names at which registrations of this network namespace listen (proc(5), `/proc/net/unix`).
@@ -272,8 +290,8 @@ impl Registration {
 
     /// Has it leave all that it has entered, by then. Whatever happens it is out, or about to be, for as long as this lives.
     pub fn leave(&mut self, deadline: Deadline) -> Result<(), String> {
-        let order = format!("leave {}\n", deadline.left().as_millis());
-        self.order(&order, Deadline::within(deadline.left() + ANSWERED_LATE))
+        let left = deadline.left();
+        self.order(&format!("leave {}\n", (left * (TO_ANSWER - 1) / TO_ANSWER).as_millis()), deadline)
     }
 
     /// Has it come back.
@@ -358,6 +376,12 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn who_may_ask() {
+        assert!(may(0, 0) && may(0, 1000) && may(1000, 1000) && may(0, OVERFLOW));
+        assert!(!may(1000, 0) && !may(1000, 1001) && !may(OVERFLOW, OVERFLOW));
+    }
 
     /// A program may listen at such a name without being a registration.
     #[test]

@@ -173,8 +173,8 @@ pub struct Hints {
 /// Why a registry could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The URL names no registry.
-    #[error("{url:?} names no registry: {why}")]
+    /// The URL names no registry, or no instance.
+    #[error("{url:?} is not understood: {why}")]
     Url {
         /// As it was given, without a secret.
         url: String,
@@ -258,7 +258,7 @@ pub trait Registry: Debug + Send {
 /// ```
 /// assert!(gracefully_registry::open("file:///run/services?ttl=10").is_ok());
 /// let error = gracefully_registry::open("zoo://somewhere").unwrap_err();
-/// assert!(error.to_string().starts_with("\"zoo://somewhere\" names no registry: the known ones are file"));
+/// assert!(error.to_string().starts_with("\"zoo://somewhere\" is not understood: the known ones are file"));
 /// ```
 pub fn open(url: &str) -> Result<Box<dyn Registry>> {
     let parsed = url::Url::parse(url)?;

@@ -112,10 +112,6 @@ impl Membership {
         instance: Instance,
         tell: impl Fn(&str) + Send + 'static,
     ) -> Result<Self> {
-        if let Err(error) = registry.register(&instance, Deadline::within(REGISTERED_WITHIN)) {
-            let _ = registry.deregister(Deadline::within(TRY_WITHIN));
-            return Err(error);
-        }
         let hints = registry.hints();
         let settling = Settling { hint: hints.settle, is_out: Arc::default() };
         let (orders, ordered) = channel();
@@ -127,6 +123,11 @@ impl Membership {
                 None
             }
         };
+        // Whoever wants it out while it is on its way in has not come too early.
+        if let Err(error) = registry.register(&instance, Deadline::within(REGISTERED_WITHIN)) {
+            let _ = registry.deregister(Deadline::within(TRY_WITHIN));
+            return Err(error);
+        }
         let is_out = Arc::clone(&settling.is_out);
         let beat = move || {
             let mut heart = Heart { registry, instance, tell, is_out, away: 0, wrong: None };

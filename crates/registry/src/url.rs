@@ -152,6 +152,23 @@ pub(crate) fn escaped(text: &str) -> String {
     escaped
 }
 
+/// A part of a URL as it is meant. What is no `%XX` stays as it is, and so does all of it if no text comes of it.
+pub(crate) fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut left = text.as_bytes();
+    while let [first, rest @ ..] = left {
+        let hex = rest.get(..2).filter(|hex| *first == b'%' && hex.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|hex| u8::from_str_radix(str::from_utf8(hex).ok()?, 16).ok());
+        let (byte, after) = match hex {
+            Some(byte) => (byte, &rest[2..]),
+            None => (*first, rest),
+        };
+        bytes.push(byte);
+        left = after;
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,5 +238,15 @@ mod tests {
     fn nothing_in_a_name_means_something_in_a_path() {
         assert_eq!(escaped("web-1.a_b~"), "web-1.a_b~");
         assert_eq!(escaped("a/b:c@d?e&f=g#h%i ä"), "a%2Fb%3Ac%40d%3Fe%26f%3Dg%23h%25i%20%C3%A4");
+    }
+
+    #[test]
+    fn what_was_escaped_is_what_it_was() {
+        for text in ["a/b c%&=ä", "", "%2F", "::1"] {
+            assert_eq!(unescaped(&escaped(text)), text);
+        }
+        for text in ["50%", "%", "%4", "%zz", "%ff", "%+1"] {
+            assert_eq!(unescaped(text), text);
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{LocalBoxFuture, Shared};
+use gracefully_core::diagnosis::{Code, Finding};
 use gracefully_core::event::Progress;
 use gracefully_core::phase::Phase;
 use gracefully_core::plan::Plan;
@@ -315,10 +316,11 @@ async fn end(
             control.stop(&asked.request, abort, &mut onlooker).await
         }
         Conductor::Caller(instance) => {
+            let requested = Requested::now();
             let (target, discovery) = (target(found), asked.discovery(instance.main_pid()).await);
             let plan = asked.plan(found, discovery.as_deref());
             instance.check(&plan.policy)?;
-            let stop = drive::Stop { target, plan, requested: Requested::now(), discovery };
+            let stop = drive::Stop { target, plan, requested, discovery };
             Ok(drive::walk(&*instance, stop, &mut orders, &mut onlooker).await)
         }
     }
@@ -370,8 +372,11 @@ async fn dry_run(settings: &Settings, targets: &[String], request: Request) -> a
             instance.check(&plan.policy).map_err(|error| found.in_words(&error))?;
         }
         let family = pid.and_then(family::family);
-        let findings =
+        let mut findings =
             family.map(|family| diagnosis::before(plan.policy.signal.value, &family)).unwrap_or_default();
+        let short =
+            discovery.as_deref().and_then(|discovery| drive::short_of_time(&plan, discovery.settle()));
+        findings.extend(short.map(|why| Finding::new(Code::Discovery, why)));
         let drains = plan.work.drain.is_some() || plan.work.settle.is_some();
         let survey = pid.filter(|_| drains).map(|pid| drive::survey(pid, &found.container.network));
         Ok(Some(preview(&target(&found), &found.container, &plan, survey.as_ref(), &findings).join("\n")))

@@ -1,9 +1,9 @@
 //! `gracefully stop` and `restart` of what has registered itself: it is had to leave before its door is shut.
 
 use std::fs::Permissions;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -78,23 +78,38 @@ fn registered(url: &str, count: usize) {
 struct World {
     local: Local,
     url: String,
+    /// Where `web` listens.
+    web: SocketAddr,
+    /// `web` is ready as long as this is there.
+    ready: PathBuf,
 }
 
 impl World {
     fn new() -> Result<Self, String> {
-        let local = Local::new();
-        let url = format!("file://{}", local.file("services").display());
-        for name in ["web", "other"] {
-            let at = free();
-            let mut command = vec![env!("CARGO_BIN_EXE_gracefully").to_owned()];
-            let words = ["register", &url, "--service", "web", "--address", "127.0.0.1", "--port"];
-            command.extend(words.map(str::to_owned));
-            command.extend([at.port().to_string(), "--".to_owned()]);
-            command.extend(local.hello(at));
-            local.run(name, &command)?;
+        let (local, web) = (Local::new(), free());
+        let (url, ready) = (format!("file://{}", local.file("services").display()), local.file("ready"));
+        std::fs::write(&ready, "").unwrap();
+        let check = format!("exec:test -e {}", ready.display());
+        for (name, at, check) in [("web", web, check.as_str()), ("other", free(), "tcp")] {
+            let port = at.port().to_string();
+            let words = ["register", &url, "--service", "web", "--address", "127.0.0.1", "--port", &port];
+            let words = [&[env!("CARGO_BIN_EXE_gracefully")], &words[..], &["--check", check, "--"]].concat();
+            let words = words.into_iter().map(str::to_owned).chain(local.hello(at));
+            local.run(name, &words.collect::<Vec<_>>())?;
         }
         registered(&url, 2);
-        Ok(Self { local, url })
+        Ok(Self { local, url, web, ready })
+    }
+
+    /// Of `web`.
+    fn pid(&self) -> Option<u64> {
+        let inspected = self.local.gracefully(&["inspect", "web"]);
+        serde_json::from_slice::<Value>(&inspected.stdout).ok()?[0]["State"]["Pid"].as_u64()
+    }
+
+    fn running(&self) -> Vec<String> {
+        let ps = self.local.gracefully(&["ps", "--format", "{{.Names}}"]);
+        String::from_utf8(ps.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
     fn report(&self, words: &[&str]) -> Value {
@@ -162,6 +177,34 @@ fn while_both_are_restarted_in_turn_one_is_always_found() {
     followers.go_on(200);
     assert_eq!(followers.failed(), 0, "{}", said(&restarted));
     assert_eq!(said(&restarted).matches("deregistered ").count(), 2, "{}", said(&restarted));
+}
+
+#[test]
+fn a_program_that_is_not_registered_again_has_not_come_up() {
+    let world = or_skip!(World::new());
+    std::fs::remove_file(&world.ready).unwrap();
+    let before: Vec<_> = instances(&world.url).into_iter().filter(|it| it.port != world.web.port()).collect();
+    let restarted = world.local.gracefully(&["restart", "--rolling=1", "--ready-timeout=1s", "web", "other"]);
+    assert_eq!(restarted.status.code(), Some(1), "{}", said(&restarted));
+    assert!(said(&restarted).contains("restarted, but not ready in time"), "{}", said(&restarted));
+    assert_eq!(instances(&world.url), before, "the other one is left alone: {}", said(&restarted));
+}
+
+#[test]
+fn a_stop_while_a_restart_waits_for_the_registration_stops() {
+    let world = or_skip!(World::new());
+    std::fs::remove_file(&world.ready).unwrap();
+    let before = world.pid();
+    let mut restart = world.local.command(&["restart", "--ready-timeout=100s", "web"]);
+    let restart = restart.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    registered(&world.url, 1);
+    eventually("it runs again", || (world.pid() != before && world.pid() != Some(0)).then_some(()));
+    TcpStream::connect(world.web).expect("its door is not shut");
+    let stopped = world.local.gracefully(&["stop", "web"]);
+    assert_eq!(stopped.status.code(), Some(0), "{}", said(&stopped));
+    assert_eq!(world.running(), ["other"], "{}", said(&stopped));
+    let restarted = said(&restart.wait_with_output().unwrap());
+    assert!(restarted.contains("not started again: a stop was asked for meanwhile"), "{restarted}");
 }
 
 /// A plain process that has registered itself, and somebody who stops it.

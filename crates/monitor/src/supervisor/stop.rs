@@ -29,7 +29,7 @@ use gracefully_core::sequence::Sequence;
 use gracefully_core::signal::Signal;
 use serde_json::value::RawValue;
 
-use super::{Action, Awaited, Client, Now, Program, Start, Supervisor};
+use super::{Action, Ask, Awaited, Client, Now, Program, Start, Supervisor};
 use crate::protocol::{Answer, Job, News, Order, raw};
 
 /// How many conductors may be lost before the stop signal.
@@ -240,8 +240,23 @@ impl Supervisor {
         self.advance(now, stop, event::Event::StopRequested { budget, then, again });
     }
 
+    /// Nobody waits any more until what this stop has started is ready.
+    pub(super) fn end_restart(&mut self, now: Now) {
+        if let Some(mut stop) = self.stop.take() {
+            stop.policy.then = Then::Stay;
+            let request = event::Event::StopRequested { budget: None, then: Then::Stay, again: false };
+            self.advance(now, stop, request);
+        }
+    }
+
     /// Whoever has asked for the stop takes it back.
     pub(super) fn on_abort(&mut self, now: Now, client: Option<Client>) {
+        let is_its = |(asked, ask): &(Option<Client>, Ask)| *asked == client && matches!(ask, Ask::Stop(_));
+        if client.is_some() && self.deferred.iter().any(is_its) {
+            // It has not begun.
+            self.deferred.retain(|deferred| !is_its(deferred));
+            return self.answer(client, Answer::NotRunning);
+        }
         let Some(stop) = self.stop.take() else { return };
         let alone = client.is_some_and(|client| stop.is_of(client));
         let conducted = matches!(stop.walker, Walker::Conductor);
@@ -297,7 +312,7 @@ impl Supervisor {
             }
             Walker::Ourselves(_) => {
                 let at = stop.since_request(now);
-                self.stop = self.carry_out(now, stop, at);
+                self.go_on_alone(now, stop, at);
             }
         }
     }
@@ -329,7 +344,7 @@ impl Supervisor {
                 }
                 stop.told.push(progress);
             }
-            Order::Report(report) => return self.conclude(stop, report),
+            Order::Report(report) => return self.conclude(now, stop, report),
         }
         self.stop = Some(stop);
     }
@@ -356,7 +371,7 @@ impl Supervisor {
             Walker::Ourselves(sequence) => {
                 let at = now.monotonic.saturating_sub(stop.requested.monotonic);
                 sequence.handle(at, event::Event::Timer);
-                self.stop = self.carry_out(now, stop, at);
+                self.go_on_alone(now, stop, at);
             }
             Walker::Conductor => {
                 if stop.kill_at.is_some_and(|at| at <= now.monotonic) {
@@ -381,7 +396,7 @@ impl Supervisor {
             let took = stop.since_request(now);
             let (verdict, reason) = (Verdict::Failed, Reason::Aborted);
             let conclusion = Conclusion { verdict, reason, exit: None, took, steps: Vec::new() };
-            return self.report(stop, conclusion);
+            return self.report(now, stop, conclusion);
         }
         let message = match stop.lost {
             1 => String::from(
@@ -408,6 +423,14 @@ impl Supervisor {
         self.stop = Some(stop);
     }
 
+    /// Carries out what the sequence asks for.
+    fn go_on_alone(&mut self, now: Now, stop: Stop, at: Duration) {
+        // When it is over there may be another one already.
+        if let Some(stop) = self.carry_out(now, stop, at) {
+            self.stop = Some(stop);
+        }
+    }
+
     /// Carries out what the sequence asks for at this time since the request. `None`: the stop is over.
     fn carry_out(&mut self, now: Now, mut stop: Stop, at: Duration) -> Option<Stop> {
         while let Walker::Ourselves(sequence) = &mut stop.walker
@@ -421,7 +444,7 @@ impl Supervisor {
                 event::Action::Start => self.start_again(now, &mut stop),
                 event::Action::Done => {
                     let conclusion = sequence.conclusion().expect("the sequence is done");
-                    self.report(stop, conclusion);
+                    self.report(now, stop, conclusion);
                     return None;
                 }
                 event::Action::Deregister
@@ -437,11 +460,11 @@ impl Supervisor {
     }
 
     /// Concludes it with a report of our own.
-    fn report(&mut self, mut stop: Stop, conclusion: Conclusion) {
+    fn report(&mut self, now: Now, mut stop: Stop, conclusion: Conclusion) {
         let requested_at = stop.requested.wall.to_millis();
         let findings = core::mem::take(&mut stop.findings);
         let report = Report::new(self.target(), requested_at, &stop.policy, conclusion, findings);
-        self.conclude(stop, raw(&report));
+        self.conclude(now, stop, raw(&report));
     }
 }
 
@@ -463,24 +486,38 @@ impl Supervisor {
     }
 
     fn start_again(&mut self, now: Now, stop: &mut Stop) {
-        if !stop.restarted && matches!(self.program, Program::Down) {
+        // If it is to stay down, whoever orders this has not heard of that yet.
+        let is_wanted = stop.policy.then == Then::Start;
+        if is_wanted && !stop.restarted && matches!(self.program, Program::Down) {
             stop.restarted = true;
             self.release_waiting();
             self.launch(now, Start::Stop);
         }
     }
 
-    fn conclude(&mut self, stop: Stop, report: Box<RawValue>) {
+    fn conclude(&mut self, now: Now, stop: Stop, report: Box<RawValue>) {
         self.actions.push_back(Action::Report(report.clone()));
         let answer = Answer::Report(report);
+        let deferred = core::mem::take(&mut self.deferred);
         if let Program::Down = self.program {
             // They are told when nothing is left of it.
-            let told = stop.listeners.into_iter().map(|client| (client, Awaited::This(answer.clone())));
+            let mut told = stop.listeners;
+            for (client, ask) in deferred {
+                match ask {
+                    // It is down, as they want.
+                    Ask::Stop(_) => told.extend(client),
+                    Ask::Signal(_) | Ask::Wait | Ask::Abort => self.answer(client, Answer::NotRunning),
+                }
+            }
+            let told = told.into_iter().map(|client| (client, Awaited::This(answer.clone())));
             self.waiting.extend(told);
             return self.leave();
         }
         for client in stop.listeners {
             self.answer(Some(client), answer.clone());
+        }
+        for (client, ask) in deferred {
+            self.on_asked(now, client, ask);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::gateway::{Gateway, Serving};
-use crate::url::Url;
+use crate::url::{Url, unescaped};
 use crate::{Deadline, Error, Instance, Registry, Result, open};
 
 /// One instance in a registry that can hide it.
@@ -33,7 +33,7 @@ pub(super) fn which(url: &Url<'_>) -> Result<(String, String, String)> {
     let (Some(service), (Some(id), without)) = (service, rest.without("id")) else {
         return Err(url.error("service=NAME and id=ID say which instance it is"));
     };
-    Ok((without, service.to_owned(), id.to_owned()))
+    Ok((without, unescaped(service), unescaped(id)))
 }
 
 impl Gateway for Registered {

@@ -58,10 +58,13 @@ pub(super) fn run(console: &Console, spec: &Spec) -> anyhow::Result<u8> {
             return Ok(refusal.code);
         }
     };
-    check::begin(spec.check.clone(), places.instance(), &tell);
+    check::begin(spec.check.clone(), places.instance(), places.pause(), &tell);
     let mut agent = Agent { console, places, program, news, tell };
     let signal = match agent.until_asked() {
-        Asked::Stop(signal) => signal,
+        Asked::Stop(signal) => {
+            agent.places.pause().for_good();
+            signal
+        }
         Asked::Ended(status) => {
             agent.leave(&format!("{status}, by itself"));
             return Ok(status.code().unwrap_or(exit::FAILURE));
@@ -92,16 +95,11 @@ fn plan(budget: Option<Timeout>, settle: Within, places: &Places, signal: Signal
 
 /// Consumers may take longer to hear of it than there is time.
 fn warn_of_a_short_budget(console: &Console, places: &Places, plan: &Plan, settle: Within, is_known: bool) {
-    let hint = places.hints().settle;
-    if let (true, Within::Budget, Some(end)) = (is_known, settle, plan.ends.traffic)
-        && end < hint
+    if is_known
+        && settle == Within::Budget
+        && let Some(why) = drive::short_of_time(plan, places.hints().settle)
     {
-        console.note(&format!(
-            "consumers of this registry may need {} s to hear of a stop, and a budget of {} leaves {:.1} s for that",
-            hint.as_secs(),
-            plan.policy.timeout.value,
-            end.as_secs_f64()
-        ));
+        console.note(&why);
     }
 }
 

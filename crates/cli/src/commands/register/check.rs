@@ -5,11 +5,13 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gracefully_registry::exec::ended_within;
-use gracefully_registry::{Deadline, Instance};
+use gracefully_registry::{Deadline, Instance, Settling};
 use serde::{Deserialize, Serialize};
 
 use super::SPEC;
@@ -84,12 +86,49 @@ impl Check {
     }
 }
 
+/// While the program is being stopped it is not asked: whoever stops it waits until nobody comes, and that would be us.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    is_for_good: AtomicBool,
+    /// Somebody outside may have one of these leave.
+    memberships: Mutex<Vec<Settling>>,
+}
+
+impl Pause {
+    /// We stop it ourselves.
+    pub(super) fn for_good(&self) {
+        self.is_for_good.store(true, Ordering::Relaxed);
+    }
+
+    /// While this one is out, too.
+    pub(super) fn while_out(&self, membership: Settling) {
+        self.memberships().push(membership);
+    }
+
+    /// Nobody outside can have it leave any more.
+    pub(super) fn left(&self) {
+        self.memberships().clear();
+    }
+
+    fn is_on(&self) -> bool {
+        self.is_for_good.load(Ordering::Relaxed) || self.memberships().iter().any(Settling::is_out)
+    }
+
+    fn memberships(&self) -> MutexGuard<'_, Vec<Settling>> {
+        self.memberships.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Begins to check, and tells of every change.
-pub(super) fn begin(check: Check, instance: &Instance, tell: &Sender<News>) {
+pub(super) fn begin(check: Check, instance: &Instance, pause: Arc<Pause>, tell: &Sender<News>) {
     let (tell, address) = (tell.clone(), instance.host_and_port());
     let work = move || {
         let (mut ready, mut failures) = (false, 0);
         loop {
+            if pause.is_on() {
+                Deadline::within(LATER).wait();
+                continue;
+            }
             let passes = check.passes(&address);
             failures = if passes { 0 } else { failures + 1 };
             let now = passes || ready && failures < FAILURES;
@@ -117,11 +156,11 @@ fn status(address: &str, path: &str) -> Option<u16> {
     let mut stream = connect(address)?;
     stream.set_read_timeout(Some(ANSWERED_WITHIN)).ok()?;
     stream.set_write_timeout(Some(ANSWERED_WITHIN)).ok()?;
-    write!(
-        stream,
+    // At once: a server may answer what it has heard, and hang up on the rest.
+    let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: gracefully\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
+    );
+    stream.write_all(request.as_bytes()).ok()?;
     // `HTTP/1.1 200`
     let mut line = [0; 12];
     stream.read_exact(&mut line).ok()?;

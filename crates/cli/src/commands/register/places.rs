@@ -2,12 +2,14 @@
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use gracefully_registry::{Hints, Instance, Membership, open, servers};
 
 use super::agent::News;
+use super::check::Pause;
 use crate::discovery::Held;
 use crate::display::Console;
 
@@ -17,6 +19,7 @@ pub(super) struct Places {
     instance: Instance,
     all: Vec<Place>,
     hints: Hints,
+    pause: Arc<Pause>,
 }
 
 #[derive(Debug)]
@@ -62,12 +65,17 @@ impl Places {
             .iter()
             .map(|url| Place { url: url.clone(), seat: Seat::Empty(Instant::now()), wrong: None })
             .collect();
-        Ok(Self { instance, all, hints })
+        Ok(Self { instance, all, hints, pause: Arc::default() })
     }
 
     /// What is registered.
     pub(super) fn instance(&self) -> &Instance {
         &self.instance
+    }
+
+    /// While it is stopped.
+    pub(super) fn pause(&self) -> Arc<Pause> {
+        Arc::clone(&self.pause)
     }
 
     /// The instance's id.
@@ -125,6 +133,7 @@ impl Places {
             Ok(Ok(member)) => {
                 let at = self.instance.host_and_port();
                 console.note(&format!("{name}: registered {} at {at}", self.instance.id));
+                self.pause.while_out(member.settling().clone());
                 (place.seat, place.wrong) = (Seat::Held(Held::Made(member)), None);
                 return;
             }
@@ -140,6 +149,7 @@ impl Places {
     /// Those where it is, or is about to be, for whoever is to leave them. Where somebody outside has had it leave it is not any more.
     pub(super) fn take_members(&mut self) -> Vec<(String, Held)> {
         let mut members = Vec::new();
+        self.pause.left();
         for place in &mut self.all {
             if let Seat::Held(held) = std::mem::replace(&mut place.seat, Seat::Empty(Instant::now()))
                 && !held.is_out()
