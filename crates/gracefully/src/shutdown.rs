@@ -75,17 +75,16 @@ impl Settle {
         let asked_for = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
         asked_for.iter().map(gracefully_registry::Settling::time).max().unwrap_or_default()
     }
-
-    #[cfg(not(feature = "registry"))]
-    fn asked_for(&self) -> Duration {
-        Duration::ZERO
-    }
 }
 
 impl Inner {
     /// How long the service goes on serving at most once the stop was asked for.
     pub(crate) fn settle(&self) -> Duration {
-        self.settle.said.unwrap_or_else(|| self.settle.asked_for())
+        #[cfg(feature = "registry")]
+        let asked_for = self.settle.asked_for();
+        #[cfg(not(feature = "registry"))]
+        let asked_for = Duration::ZERO;
+        self.settle.said.unwrap_or(asked_for)
     }
 
     /// Others take so long to hear that it is gone.
