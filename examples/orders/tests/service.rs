@@ -264,7 +264,7 @@ fn a_wrong_command_line_is_named() {
         (&["serve", "nowhere", &book], "nowhere: "),
         (&["serve", "127.0.0.1:0", "/no/such/directory/book"], "/no/such/directory/book: No such file"),
         (&["list", "/no/such/book"], "/no/such/book: No such file"),
-        (&["serve", "127.0.0.1:0", &book, "--register", "zoo://x"], "\"zoo://x\" names no registry"),
+        (&["serve", "127.0.0.1:0", &book, "--register", "zoo://x"], "\"zoo://x\" is not understood"),
     ] {
         let (code, said) = run(words);
         assert_eq!(code, Some(1), "{words:?}");
