@@ -20,12 +20,15 @@ pub enum Change {
 }
 
 /// The entries of a registry in the places of HAProxy.
-#[derive(Clone, Debug)]
-pub struct Bridge {
-    gateway: Arc<Haproxy>,
+#[derive(Debug)]
+pub struct Bridge(Arc<Ends>);
+
+#[derive(Debug)]
+struct Ends {
+    gateway: Haproxy,
     /// It hears of every change so much later.
     delay: Duration,
-    entries: Arc<Mutex<Entries>>,
+    entries: Mutex<Entries>,
 }
 
 #[derive(Debug, Default)]
@@ -39,14 +42,25 @@ struct Entries {
 impl Bridge {
     /// A bridge to this gateway, with no entries.
     pub fn new(gateway: Haproxy, delay: Duration) -> Self {
-        Self { gateway: Arc::new(gateway), delay, entries: Arc::default() }
+        Self(Arc::new(Ends { gateway, delay, entries: Mutex::default() }))
     }
 
-    /// Carries out a change.
+    /// Whoever watches a registry tells this of every change. It keeps no gateway: the watching may end later, or never.
     ///
     /// # Panics
-    /// If there is no place left.
-    pub fn apply(&self, change: Change) {
+    /// What comes out panics if there is no place left.
+    pub fn carry_out(&self) -> impl FnMut(Change) + Send + 'static {
+        let ends = Arc::downgrade(&self.0);
+        move |change| {
+            if let Some(ends) = ends.upgrade() {
+                ends.apply(change);
+            }
+        }
+    }
+}
+
+impl Ends {
+    fn apply(&self, change: Change) {
         Deadline::within(self.delay).wait();
         let mut entries = self.entries();
         match change {
@@ -73,15 +87,15 @@ impl Bridge {
 
 impl Gateway for Bridge {
     fn at(&self) -> SocketAddr {
-        self.gateway.at()
+        self.0.gateway.at()
     }
 
     fn sends_to(&self, instance: SocketAddr) -> bool {
-        self.entries().places.values().any(|(_, at)| *at == instance)
+        self.0.entries().places.values().any(|(_, at)| *at == instance)
     }
 
     fn requests(&self, instance: SocketAddr) -> Option<u64> {
-        let place = *self.entries().last.get(&instance)?;
-        Some(self.gateway.requests(place))
+        let place = *self.0.entries().last.get(&instance)?;
+        Some(self.0.gateway.requests(place))
     }
 }

@@ -92,15 +92,13 @@ impl Gate {
             Pair::EtcdHaproxy => {
                 let etcd = Etcd::start()?;
                 let bridge = Bridge::new(Haproxy::start()?, delay);
-                let told = bridge.clone();
-                etcd.watch("services/", move |change| told.apply(change));
+                etcd.watch("services/", bridge.carry_out());
                 Ok(Self::new(bridge, format!("etcd://{}", etcd.at()), etcd))
             }
             Pair::ZookeeperHaproxy => {
                 let zookeeper = ZooKeeper::start()?;
                 let bridge = Bridge::new(Haproxy::start()?, delay);
-                let told = bridge.clone();
-                zookeeper.watch(&format!("/services/{SERVICE}"), move |change| told.apply(change));
+                zookeeper.watch(&format!("/services/{SERVICE}"), bridge.carry_out());
                 Ok(Self::new(bridge, format!("zookeeper://{}", zookeeper.at()), zookeeper))
             }
             Pair::EtcdTraefik => {
