@@ -373,6 +373,10 @@ impl Supervisor {
         let launching = matches!(self.program, Program::Launching { .. });
         match ask {
             Ask::Stop(_) if launching && self.stop.is_none() => self.deferred.push((client, ask)),
+            // That one is as good as over.
+            Ask::Stop(_) if self.stop.as_ref().is_some_and(Stop::is_aborted) => {
+                self.deferred.push((client, ask));
+            }
             Ask::Signal(_) if launching => self.deferred.push((client, ask)),
             Ask::Stop(request) => self.on_stop(now, &request, client),
             Ask::Signal(signal) => self.on_signal(signal, client),
@@ -385,19 +389,14 @@ impl Supervisor {
         if matches!(self.program, Program::Gone) {
             return self.answer(client, Answer::NotRunning);
         }
-        if self.stop.as_ref().is_some_and(Stop::is_aborted) {
-            // It is as good as over.
-            return self.deferred.push((client, Ask::Stop(request.clone())));
-        }
-        if request.then == Then::Stay && self.stop.as_ref().is_some_and(Stop::has_restarted) {
-            // What it has started is stopped by a stop of its own, when this one is over.
-            self.deferred.push((client, Ask::Stop(request.clone())));
-            self.stopped_on_purpose = true;
-            return self.end_restart(now);
-        }
         if let Some(stop) = &mut self.stop {
-            for progress in stop.listen(client) {
-                self.answer(client, Answer::Progress(progress));
+            if request.then == Then::Stay && stop.has_restarted() {
+                // It only ends the waiting. What was started is stopped by a stop of its own, when this one is over.
+                self.deferred.push((client, Ask::Stop(request.clone())));
+            } else {
+                for progress in stop.listen(client) {
+                    self.answer(client, Answer::Progress(progress));
+                }
             }
             self.further_request(now, request, client);
         } else {

@@ -240,15 +240,6 @@ impl Supervisor {
         self.advance(now, stop, event::Event::StopRequested { budget, then, again });
     }
 
-    /// Nobody waits any more until what this stop has started is ready.
-    pub(super) fn end_restart(&mut self, now: Now) {
-        if let Some(mut stop) = self.stop.take() {
-            stop.policy.then = Then::Stay;
-            let request = event::Event::StopRequested { budget: None, then: Then::Stay, again: false };
-            self.advance(now, stop, request);
-        }
-    }
-
     /// Whoever has asked for the stop takes it back.
     pub(super) fn on_abort(&mut self, now: Now, client: Option<Client>) {
         let is_its = |(asked, ask): &(Option<Client>, Ask)| *asked == client && matches!(ask, Ask::Stop(_));
