@@ -24,7 +24,7 @@ use tokio::io::{AsyncBufRead, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
-use crate::discovery::{Discovery, Gateways, Insiders, Unreachable, everywhere};
+use crate::discovery::{Discovery, Gateways, Unreachable, everywhere};
 use crate::drive::{self, Requested, Stop};
 
 /// The conductor's main function.
@@ -62,11 +62,7 @@ async fn conduct(monitor: UnixStream) -> Option<()> {
             Ok(gateways) => gateways.map(|gateways| Arc::new(gateways) as _),
             Err(error) => Some(Arc::new(Unreachable(error.to_string()))),
         };
-        let insiders = match job.main {
-            Some(main) => Insiders::of(main).await,
-            None => None,
-        };
-        let discovery = everywhere(discovery, insiders);
+        let discovery = everywhere(discovery, job.main).await;
         let plan = drive::plan(job.policy, job.care, discovery.as_deref());
         let stop = Stop { target: job.target, plan, requested, discovery };
         let mut onlooker = |progress| drop(say.send(Order::Progress(raw(&progress))));

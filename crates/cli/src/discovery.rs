@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use gracefully_registry::control::{Registration, registrations};
 use gracefully_registry::gateway::{self, Gateway, Serving};
-use gracefully_registry::{Deadline, Error, Gone, Leave, Membership};
+use gracefully_registry::{Deadline, Error, Leave, Membership};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -29,8 +29,8 @@ pub(crate) trait Discovery: Debug + Send + Sync {
         let _ = main;
     }
 
-    /// Puts it in again.
-    async fn rejoin(&self, back: Back) -> Result<(), String>;
+    /// Others are to find it again: the same, or the one that was started in its place.
+    async fn rejoin(&self, who: Serving) -> Result<(), String>;
 
     /// It has ended, and nobody is there in its place.
     async fn forget(&self) -> Result<(), String> {
@@ -41,15 +41,6 @@ pub(crate) trait Discovery: Debug + Send + Sync {
     fn settle(&self) -> Duration {
         Duration::ZERO
     }
-}
-
-/// Which program is to be found again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Back {
-    /// The one that was to be stopped.
-    TheSame,
-    /// One that was started in its place.
-    ANewOne,
 }
 
 /// Registrations that are ours. Whoever has left them does not come back: for that one registers again.
@@ -71,7 +62,7 @@ impl Discovery for Members {
         left.map_err(|error| error.to_string())?
     }
 
-    async fn rejoin(&self, _: Back) -> Result<(), String> {
+    async fn rejoin(&self, _: Serving) -> Result<(), String> {
         Ok(())
     }
 }
@@ -147,12 +138,8 @@ impl Discovery for Gateways {
         .await
     }
 
-    async fn rejoin(&self, back: Back) -> Result<(), String> {
-        let serving = match back {
-            Back::TheSame => Serving::TheSame,
-            Back::ANewOne => Serving::ANewOne,
-        };
-        self.each(move |gateway| gateway.undrain(serving, Deadline::within(ASKED_WITHIN))).await
+    async fn rejoin(&self, who: Serving) -> Result<(), String> {
+        self.each(move |gateway| gateway.undrain(who, Deadline::within(ASKED_WITHIN))).await
     }
 
     async fn forget(&self) -> Result<(), String> {
@@ -168,7 +155,7 @@ impl Discovery for Gateways {
 /// Registrations that the program holds itself, or a sidecar of it, by `gracefully register` or the library. At the stop signal they would leave
 /// too late: by then new connections are refused.
 #[derive(Debug)]
-pub(crate) struct Insiders {
+struct Insiders {
     held: Arc<Mutex<Vec<Registration>>>,
     settle: Duration,
 }
@@ -177,8 +164,8 @@ pub(crate) struct Insiders {
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Insiders {
-    /// Those of this process and of what descends from it; `None`, if there are none.
-    pub(crate) async fn of(main: u32) -> Option<Self> {
+    /// Those in a container, or of a plain process, by its main process; `None`, if there are none.
+    async fn of(main: u32) -> Option<Self> {
         let held = spawn_blocking(move || registrations(main)).await.unwrap_or_default();
         let settle = held.iter().map(Registration::settle).max()?;
         Some(Self { held: Arc::new(Mutex::new(held)), settle })
@@ -200,14 +187,14 @@ impl Discovery for Insiders {
         }
     }
 
-    async fn rejoin(&self, back: Back) -> Result<(), String> {
-        match back {
-            Back::TheSame => {
+    async fn rejoin(&self, who: Serving) -> Result<(), String> {
+        match who {
+            Serving::TheSame => {
                 let deadline = Deadline::within(ASKED_WITHIN);
                 at_once(Arc::clone(&self.held), move |registration| registration.rejoin(deadline)).await
             }
             // It has done so itself.
-            Back::ANewOne => Ok(()),
+            Serving::ANewOne => Ok(()),
         }
     }
 
@@ -220,12 +207,15 @@ impl Discovery for Insiders {
 #[derive(Debug)]
 struct Everywhere(Vec<Arc<dyn Discovery>>);
 
-/// All of these as one; `None`, if there are none.
-pub(crate) fn everywhere(
+/// Gateways, and what is registered in the program with this main process; `None`, if there are none.
+pub(crate) async fn everywhere(
     gateways: Option<Arc<dyn Discovery>>,
-    insiders: Option<Insiders>,
+    main: Option<u32>,
 ) -> Option<Arc<dyn Discovery>> {
-    let insiders = insiders.map(|insiders| Arc::new(insiders) as Arc<dyn Discovery>);
+    let insiders = match main {
+        Some(main) => Insiders::of(main).await.map(|insiders| Arc::new(insiders) as Arc<dyn Discovery>),
+        None => None,
+    };
     match (gateways, insiders) {
         (Some(gateways), Some(insiders)) => Some(Arc::new(Everywhere(vec![gateways, insiders]))),
         (gateways, insiders) => gateways.or(insiders),
@@ -242,8 +232,8 @@ impl Discovery for Everywhere {
         join_all(self.0.iter().map(|place| place.found_again(main))).await;
     }
 
-    async fn rejoin(&self, back: Back) -> Result<(), String> {
-        all(self.0.iter().map(|place| place.rejoin(back))).await
+    async fn rejoin(&self, who: Serving) -> Result<(), String> {
+        all(self.0.iter().map(|place| place.rejoin(who))).await
     }
 
     async fn forget(&self) -> Result<(), String> {
@@ -272,7 +262,7 @@ impl Discovery for Unreachable {
     }
 
     /// It has never been left.
-    async fn rejoin(&self, _: Back) -> Result<(), String> {
+    async fn rejoin(&self, _: Serving) -> Result<(), String> {
         Ok(())
     }
 }
@@ -336,10 +326,9 @@ const HEARTBEAT_ENDS_WITHIN: Duration = Duration::from_millis(600);
 
 /// `None`: it is out.
 fn why_not_gone(name: &str, leave: Leave) -> Option<String> {
-    match (leave.left, leave.gone) {
-        (Ok(_), Gone::Yes) => None,
-        // These errors name their registry.
-        (Err(error), _) | (Ok(_), Gone::Unknown(error)) => Some(error.to_string()),
-        (Ok(_), Gone::No) => Some(format!("{name}: consumers find it still")),
-    }
+    leave.outcome().err().map(|error| match error {
+        Error::StillFound => format!("{name}: {error}"),
+        // The others name their registry.
+        error => error.to_string(),
+    })
 }

@@ -31,11 +31,12 @@ use gracefully_core::traffic::Traffic as Seen;
 use gracefully_drain::{Drain, Limit, Notice, Survey};
 use gracefully_engine::{Error, Instance, Network, Running, Terminate};
 use gracefully_linux::{connections, family, process};
+use gracefully_registry::gateway::Serving;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::traffic::Traffic;
-use crate::discovery::{Back, Discovery};
+use crate::discovery::Discovery;
 
 mod traffic;
 
@@ -146,14 +147,13 @@ pub(crate) async fn walk(
         epoch: requested.instant,
         jobs: FuturesUnordered::new(),
         discovery,
-        back: Back::TheSame,
+        serving: Serving::TheSame,
         main: None,
         rejoining: None,
         terminating: None,
         kill_at: None,
         traffic: Traffic::new(settles),
         ended: None,
-        has_exited: false,
         findings: Vec::new(),
         last_look: Vec::new(),
         told_steps: 0,
@@ -181,7 +181,7 @@ struct Walk<'a> {
     jobs: FuturesUnordered<BoxFuture<'a, Ended>>,
     discovery: Option<Arc<dyn Discovery>>,
     /// Whom others have to find again.
-    back: Back,
+    serving: Serving,
     /// The main process of the program that was started, if it runs on this machine.
     main: Option<u32>,
     /// Until others find it again.
@@ -193,7 +193,6 @@ struct Walk<'a> {
     traffic: Traffic,
     /// How it ended, while its connections are being judged.
     ended: Option<ExitStatus>,
-    has_exited: bool,
     findings: Vec<Finding>,
     /// What was found shortly before time ran out; it counts only if it did.
     last_look: Vec<Finding>,
@@ -264,7 +263,9 @@ impl Walk<'_> {
         }
         if let Some(rejoining) = self.rejoining.take() {
             self.try_discovery(rejoining, "It could not be put in again").await;
-        } else if let Some(discovery) = self.discovery.clone().filter(|_| self.has_exited) {
+        } else if let Some(discovery) = self.discovery.clone()
+            && self.sequence.conclusion().is_some_and(|conclusion| conclusion.exit.is_some())
+        {
             let forget = async move { discovery.forget().await }.boxed();
             self.try_discovery(forget, "What it has left behind could not be taken out").await;
         }
@@ -326,9 +327,9 @@ impl Walk<'_> {
                 Action::Done => done = true,
                 Action::Deregister => self.leave_discovery(),
                 Action::Reregister => {
-                    let (discovery, back) = (self.discovery.clone(), self.back);
+                    let (discovery, who) = (self.discovery.clone(), self.serving);
                     self.rejoining =
-                        discovery.map(|discovery| async move { discovery.rejoin(back).await }.boxed());
+                        discovery.map(|discovery| async move { discovery.rejoin(who).await }.boxed());
                 }
                 Action::Sweep(_) => unreachable!("{action:?} is in no plan that this program makes"),
             }
@@ -413,7 +414,6 @@ impl Walk<'_> {
     }
 
     fn on_exited(&mut self, status: ExitStatus) {
-        self.has_exited = true;
         let Some(drain) = self.traffic.active() else { return self.tell(Event::MainExited(status)) };
         let killed = match status {
             ExitStatus::Signal(_) | ExitStatus::Unknown => true,
@@ -492,7 +492,7 @@ impl Walk<'_> {
         let Some(running) = running else {
             return self.tell(Event::Started(Err("it has ended again".to_owned())));
         };
-        (self.back, self.main) = (Back::ANewOne, running.main);
+        (self.serving, self.main) = (Serving::ANewOne, running.main);
         if let Some(finding) = traffic::moved(&self.instance.network(), &running.network) {
             self.notice(finding);
         }

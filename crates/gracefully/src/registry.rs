@@ -50,13 +50,7 @@ impl Shutdown {
         self.inner.settle_for(member.settling().clone());
         self.on(Phase::Deregister, &name, async move |context: Context| {
             let leave = spawn_blocking(move || member.leave(Deadline::within(context.remaining()))).await;
-            let Leave { left, gone, .. } = leave.map_err(lost)?;
-            left.map_err(io::Error::other)?;
-            match gone {
-                Gone::Yes => Ok(()),
-                Gone::No => Err(io::Error::other("consumers find it still")),
-                Gone::Unknown(error) => Err(io::Error::other(error)),
-            }
+            leave.map_err(lost)?.outcome().map_err(io::Error::other)
         });
         Ok(())
     }

@@ -37,6 +37,7 @@ use gracefully_linux::netns::NetNs;
 use gracefully_linux::peer::Peer;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
+use crate::timely::Timely;
 use crate::{Deadline, Hints};
 
 /// What the names begin with; a number of the process's own and one of the registration's follow.
@@ -49,7 +50,7 @@ const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many may be connected at once, and how much each may say.
 const ASKING_AT_ONCE: usize = 16;
-const SAID_AT_MOST: usize = 4096;
+const SAID_AT_MOST: u64 = 4096;
 
 /// How long registrations may take to say which they are.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
@@ -138,7 +139,7 @@ fn may(user: u32, ours: u32) -> bool {
 fn answer(stream: &UnixStream, hello: &str, orders: &Weak<Sender<Order>>) -> io::Result<()> {
     let mut to = stream;
     to.write_all(hello.as_bytes())?;
-    let mut lines = BufReader::new(stream.take(SAID_AT_MOST as u64)).lines();
+    let mut lines = BufReader::new(stream.take(SAID_AT_MOST)).lines();
     loop {
         stream.set_read_timeout(Some(HEARD_WITHIN))?;
         let line = lines.next().transpose()?.unwrap_or_default();
@@ -200,8 +201,10 @@ pub struct Registration {
     /// Of the instance, and how long its consumers need.
     known: Option<(String, Duration)>,
     process: u32,
-    stream: BufReader<UnixStream>,
+    stream: Stream,
 }
+
+type Stream = BufReader<Timely<UnixStream>>;
 
 /// The registrations of a process, of what descends from it, and of the others in its PID namespace, if that is not ours as well.
 pub fn registrations(main: u32) -> Vec<Registration> {
@@ -258,7 +261,8 @@ fn connect(name: &str) -> io::Result<UnixStream> {
 impl Registration {
     /// `None`: it is something else. One that does not say a word may be late, or does not let us ask.
     fn meet(stream: UnixStream, process: u32, deadline: Deadline) -> Option<Self> {
-        let mut met = Self { known: None, process, stream: BufReader::new(stream) };
+        let stream = BufReader::new(Timely { socket: stream, until: deadline });
+        let mut met = Self { known: None, process, stream };
         match met.hear_who_it_is(deadline) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
             Ok(()) | Err(_) => Some(met),
@@ -330,7 +334,7 @@ impl Registration {
             self.hear_who_it_is(deadline)?;
         }
         let stream = self.stream.get_mut();
-        stream.set_write_timeout(Some(TOLD_WITHIN))?;
+        stream.until = deadline.at_most(TOLD_WITHIN);
         stream.write_all(order.as_bytes())?;
         let said = hear(&mut self.stream, deadline)?;
         Ok(match said.split_once(' ') {
@@ -341,34 +345,12 @@ impl Registration {
     }
 }
 
-/// One line. Each part of it may come late, but not the whole.
-fn hear(from: &mut BufReader<UnixStream>, deadline: Deadline) -> io::Result<String> {
-    let mut line = Vec::new();
-    loop {
-        let left = deadline.left();
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        from.get_ref().set_read_timeout(Some(left))?;
-        let part = match from.fill_buf() {
-            Ok(part) => part,
-            // With a limit it is interrupted by every signal (signal(7)), and looked at again by how much time is left.
-            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        if part.is_empty() || line.len() > SAID_AT_MOST {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let end = part.iter().position(|byte| *byte == b'\n');
-        let length = end.unwrap_or(part.len());
-        line.extend(&part[..length]);
-        from.consume(length + usize::from(end.is_some()));
-        if end.is_some() {
-            return Ok(String::from_utf8_lossy(&line).into_owned());
-        }
-    }
+/// One line.
+fn hear(from: &mut Stream, deadline: Deadline) -> io::Result<String> {
+    from.get_mut().until = deadline;
+    let mut line = String::new();
+    from.by_ref().take(SAID_AT_MOST).read_line(&mut line)?;
+    line.strip_suffix('\n').map(str::to_owned).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 #[cfg(test)]
@@ -411,21 +393,5 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         babbler.join().unwrap();
         drop((waiting, silent));
-    }
-
-    #[test]
-    fn a_line_that_dribbles_is_late() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let dribble = std::thread::spawn(move || {
-            let mut theirs = theirs;
-            while theirs.write_all(b".").is_ok() {
-                std::thread::park_timeout(Duration::from_millis(20));
-            }
-        });
-        let began = Instant::now();
-        let heard = hear(&mut BufReader::new(ours), Deadline::within(Duration::from_millis(200)));
-        assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(began.elapsed() < Duration::from_secs(10));
-        dribble.join().unwrap();
     }
 }

@@ -43,6 +43,7 @@ mod secret;
 #[cfg(test)]
 #[path = "../../../xtask/skip.rs"]
 mod skip;
+mod timely;
 mod url;
 pub mod zookeeper;
 
@@ -210,6 +211,9 @@ pub enum Error {
     /// Nothing was registered yet.
     #[error("nothing is registered")]
     NotRegistered,
+    /// It was taken out, as the registry says.
+    #[error("consumers find it still")]
+    StillFound,
 }
 
 /// The result of a call to a registry.

@@ -90,6 +90,15 @@ impl Leave {
     pub fn is_gone(&self) -> bool {
         matches!(self.gone, Gone::Yes)
     }
+
+    /// Why it may still be found, unless it is out.
+    pub fn outcome(self) -> Result<()> {
+        match (self.left, self.gone) {
+            (Ok(_), Gone::Yes) => Ok(()),
+            (Err(error), _) | (Ok(_), Gone::Unknown(error)) => Err(error),
+            (Ok(_), Gone::No) => Err(Error::StillFound),
+        }
+    }
 }
 
 /// Does a consumer still find the instance that has left?
@@ -159,16 +168,17 @@ impl Membership {
         if self.settling.is_out() {
             return Leave { left: Ok(Left::Before), gone: Gone::Yes, took: began.elapsed() };
         }
-        let (left, gone) = leave(registry.as_mut(), deadline);
-        Leave { left, gone, took: began.elapsed() }
+        let leave = leave(registry.as_mut(), deadline);
+        Leave { took: began.elapsed(), ..leave }
     }
 }
 
 /// Out, and looked for.
-fn leave(registry: &mut dyn Registry, deadline: Deadline) -> (Result<Left>, Gone) {
+fn leave(registry: &mut dyn Registry, deadline: Deadline) -> Leave {
+    let began = Instant::now();
     let left = take_out(registry, deadline.at_most(LEFT_WITHIN));
     let gone = look(registry, deadline.at_most(GONE_WITHIN));
-    (left, gone)
+    Leave { left, gone, took: began.elapsed() }
 }
 
 /// Keeps it alive on a thread of its own.
@@ -201,7 +211,7 @@ impl<T: Fn(&str)> Heart<T> {
     }
 
     fn keep_alive(&mut self) {
-        let alive =
+        let done =
             self.registry.keep_alive(Deadline::within(HEARTBEAT_WITHIN)).and_then(|alive| match alive {
                 Alive::Yes => Ok(()),
                 Alive::Lost => {
@@ -209,11 +219,11 @@ impl<T: Fn(&str)> Heart<T> {
                     self.registry.register(&self.instance, Deadline::within(HEARTBEAT_WITHIN))
                 }
             });
-        self.say(alive.err());
+        self.say(done);
     }
 
-    fn say(&mut self, error: Option<Error>) {
-        let now = error.map(|error| error.to_string());
+    fn say(&mut self, done: Result<()>) {
+        let now = done.err().map(|error| error.to_string());
         if let Some(why) = now.as_ref().filter(|_| now != self.wrong) {
             (self.tell)(why);
         }
@@ -225,16 +235,10 @@ impl<T: Fn(&str)> Heart<T> {
         if self.is_out.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let why = match leave(self.registry.as_mut(), deadline) {
-            (Ok(_), Gone::Yes) => {
-                self.is_out.store(true, Ordering::Relaxed);
-                (self.tell)("left, as a stop from outside has begun");
-                return Ok(());
-            }
-            (Err(error), _) | (Ok(_), Gone::Unknown(error)) => error.to_string(),
-            (Ok(_), Gone::No) => "consumers find it still".into(),
-        };
-        Err(why)
+        leave(self.registry.as_mut(), deadline).outcome().map_err(|error| error.to_string())?;
+        self.is_out.store(true, Ordering::Relaxed);
+        (self.tell)("left, as a stop from outside has begun");
+        Ok(())
     }
 
     /// A registration that fails now is made with the next heartbeat.
@@ -248,9 +252,8 @@ impl<T: Fn(&str)> Heart<T> {
         if registered.is_ok() {
             (self.tell)("registered again, as the stop from outside was taken back");
         }
-        let why = registered.as_ref().err().map(ToString::to_string);
-        self.say(registered.err());
-        why.map_or(Ok(()), Err)
+        self.say(registered);
+        self.wrong.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -372,8 +375,14 @@ mod tests {
         }
     }
 
+    fn joined(script: &Script) -> (Membership, Instance) {
+        let instance = Instance::new("web", "127.0.0.1", 80);
+        let member = Membership::join(Box::new(script.clone()), instance.clone(), |_| {}).unwrap();
+        (member, instance)
+    }
+
     fn join(script: &Script) -> Membership {
-        Membership::join(Box::new(script.clone()), Instance::new("web", "127.0.0.1", 80), |_| {}).unwrap()
+        joined(script).0
     }
 
     const SOON: Duration = Duration::from_secs(3);
@@ -448,12 +457,6 @@ mod tests {
         all.retain(|registration| registration.id() == Some(id));
         assert_eq!(all.len(), 1, "{all:?}");
         all.remove(0)
-    }
-
-    fn joined(script: &Script) -> (Membership, Instance) {
-        let instance = Instance::new("web", "127.0.0.1", 80);
-        let member = Membership::join(Box::new(script.clone()), instance.clone(), |_| {}).unwrap();
-        (member, instance)
     }
 
     #[test]

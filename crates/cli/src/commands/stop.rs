@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use self::reports::Reports;
 use super::{Failures, each, signal};
 use crate::args::{How, Restarting, Stop, Targets, Told};
-use crate::discovery::{Discovery, Gateways, Insiders, everywhere};
+use crate::discovery::{Discovery, Gateways, everywhere};
 use crate::display::{preview, verdict, why_failed};
 use crate::drive::{self, Requested};
 use crate::interrupt::{FORCED, FORCED_AFTER, Interrupt, Interrupts};
@@ -416,11 +416,7 @@ impl Asked {
 
     /// Where others find the program with this main process.
     async fn discovery(&self, main: Option<u32>) -> Option<Arc<dyn Discovery>> {
-        let insiders = match main {
-            Some(main) => Insiders::of(main).await,
-            None => None,
-        };
-        everywhere(self.gateways.clone(), insiders)
+        everywhere(self.gateways.clone(), main).await
     }
 
     fn plan(&self, found: &Found, discovery: Option<&dyn Discovery>) -> Plan {

@@ -239,7 +239,7 @@ impl Discovery for Registry {
         if self.takes > within { Err("too slow".to_owned()) } else { Ok(()) }
     }
 
-    async fn rejoin(&self, _: Back) -> std::result::Result<(), String> {
+    async fn rejoin(&self, _: Serving) -> std::result::Result<(), String> {
         self.note("rejoin");
         Err("it is down".to_owned())
     }

@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::gateway::{Gateway, Serving};
+use crate::timely::Timely;
 use crate::url::Url;
 use crate::{Deadline, Error, Result};
 
@@ -92,19 +93,13 @@ impl Haproxy {
     fn ask(&self, line: &str, deadline: Deadline) -> Result<String> {
         let failed = |why: String| Error::Failed { registry: self.name.clone(), why };
         let answer = match &self.at {
-            Address::Path(path) => UnixStream::connect(path).and_then(|stream| {
-                let time = Some(deadline.left().max(SHORTEST));
-                stream.set_read_timeout(time)?;
-                stream.set_write_timeout(time)?;
-                talk(stream, line)
-            }),
+            Address::Path(path) => {
+                UnixStream::connect(path).and_then(|socket| talk(Timely { socket, until: deadline }, line))
+            }
             Address::Host(host) => host.to_socket_addrs().and_then(|mut addresses| {
                 let address = addresses.next().ok_or(std::io::ErrorKind::NotFound)?;
-                let time = deadline.left().max(SHORTEST);
-                let stream = TcpStream::connect_timeout(&address, time)?;
-                stream.set_read_timeout(Some(time))?;
-                stream.set_write_timeout(Some(time))?;
-                talk(stream, line)
+                let socket = TcpStream::connect_timeout(&address, deadline.left().max(SHORTEST))?;
+                talk(Timely { socket, until: deadline }, line)
             }),
         };
         match answer {
@@ -113,9 +108,7 @@ impl Haproxy {
                 Err(Error::Refused { registry: self.name.clone(), why, hint: HINT })
             }
             Ok(answer) => Ok(answer),
-            Err(error)
-                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
-            {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                 Err(failed("it does not answer in time".into()))
             }
             Err(error) => Err(failed(error.to_string())),
@@ -170,7 +163,7 @@ impl Haproxy {
     }
 }
 
-/// A socket takes no time-out of nothing.
+/// Connecting takes no time-out of nothing.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 fn talk(mut stream: impl Read + Write, line: &str) -> std::io::Result<String> {

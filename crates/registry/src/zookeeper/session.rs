@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::wire::{self, Acl, Code, Granted, Kind, Malformed, Reply, Request, Session};
 use crate::Deadline;
 use crate::secret::Secret;
+use crate::timely::Timely;
 
 /// Why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl From<Malformed> for Fault {
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Late,
+            io::ErrorKind::TimedOut => Self::Late,
             // Which of them it is hangs on what was on its way then.
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                 Self::Lost("it has closed the connection".into())
@@ -71,8 +72,8 @@ impl Connection {
         user: Option<&Secret>,
         until: Deadline,
     ) -> Answered<(Self, Granted)> {
-        let mut stream = Stream { tcp: connect(server, until)?, until };
-        stream.tcp.set_nodelay(true)?;
+        let mut stream = Stream { socket: connect(server, until)?, until };
+        stream.socket.set_nodelay(true)?;
         stream.write_all(&wire::connect(timeout, session))?;
         let granted = Granted::read(&stream.frame()?)?.ok_or(Fault::Expired)?;
         if session.is_some_and(|session| session.id != granted.session.id) {
@@ -185,12 +186,7 @@ fn addresses(server: &str, until: Deadline) -> Answered<Vec<SocketAddr>> {
     Ok(told.recv_timeout(until.left()).map_err(|_| Fault::Late)??)
 }
 
-/// Reads and writes until a deadline, however little comes at a time.
-#[derive(Debug)]
-struct Stream {
-    tcp: TcpStream,
-    until: Deadline,
-}
+type Stream = Timely<TcpStream>;
 
 impl Stream {
     fn frame(&mut self) -> Answered<Vec<u8>> {
@@ -199,30 +195,6 @@ impl Stream {
         let mut frame = vec![0; wire::length(length)?];
         self.read_exact(&mut frame)?;
         Ok(frame)
-    }
-
-    /// A socket takes no time-out of zero.
-    fn time(&self) -> io::Result<Option<Duration>> {
-        let left = self.until.left();
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.tcp.set_read_timeout(self.time()?)?;
-        self.tcp.read(buffer)
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.set_write_timeout(self.time()?)?;
-        self.tcp.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.tcp.flush()
     }
 }
 
@@ -256,7 +228,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap().to_string();
         thread::spawn(move || {
-            let mut stream = Stream { tcp: listener.accept().unwrap().0, until: soon() };
+            let mut stream = Stream { socket: listener.accept().unwrap().0, until: soon() };
             for answer in answers {
                 stream.frame().unwrap();
                 stream.write_all(&answer).unwrap();
@@ -324,7 +296,7 @@ mod tests {
             }
         });
         let (began, until) = (Instant::now(), Deadline::within(Duration::from_millis(200)));
-        let mut stream = Stream { tcp: TcpStream::connect(at).unwrap(), until };
+        let mut stream = Stream { socket: TcpStream::connect(at).unwrap(), until };
         assert_eq!(Fault::from(stream.read_exact(&mut [0; 4096]).unwrap_err()), Fault::Late);
         assert!(began.elapsed() < Duration::from_secs(10));
         stream.until = Deadline::within(Duration::ZERO);
